@@ -1,0 +1,284 @@
+"""Actors and operations: who owns state, and the linearisation points at which it changes.
+
+An `Actor` owns some state; an `operation` is a plain method of it that runs to completion.  Calling an operation does
+not run it: it makes a message, and awaiting that yields the message to whoever drives the path (`slabactors.runtime`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, overload
+
+from slabactors.actors.footprint import footprint
+from slabactors.errors import Kind
+
+if TYPE_CHECKING:
+    from slabactors.actors.path import Spawn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A", bound="Actor")
+
+Message: TypeAlias = "tuple[Operation, Actor, tuple[Any, ...]]"
+"""An operation, the actor it goes to, and its arguments.
+
+A bare tuple: one is made for every await, and building anything more costs a third of a delivery.  It is also how a
+driver tells a message from what other libraries' awaitables yield.
+"""
+
+
+class Operation:
+    """One linearisation point of an actor class: the function and what is declared about it.
+
+    Attributes:
+        function: the method body, called as ``function(actor, *args)``.
+        name: its method name.
+        expression: the C expression it stands for, from the first line of its docstring.
+        guard: when given, the message waits in the mailbox until ``guard(actor, *args)`` holds.
+        footprint: masks ``(reads, writes)``, see `slabactors.actors.footprint`.
+        frees: the object is freed by this step; any later message to it is a use after free.
+        clock: may read the clock or set the actor's deadline.
+        acquires: takes a lock that the actor is.
+        releases: gives it back.
+        parks: a path that waits here is at rest, not hung (an idle kworker).
+        stale: the kind of bug that it is when this operation reaches an object already freed.
+    """
+
+    __slots__ = (
+        "acquires",
+        "clock",
+        "expression",
+        "footprint",
+        "frees",
+        "function",
+        "guard",
+        "name",
+        "owner",
+        "parks",
+        "releases",
+        "special",
+        "stale",
+    )
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        guard: Callable[..., bool] | None = None,
+        reads: str | Iterable[str] | None = None,
+        writes: str | Iterable[str] | None = None,
+        frees: bool = False,
+        clock: bool = False,
+        acquires: bool = False,
+        releases: bool = False,
+        parks: bool = False,
+        stale: Kind | None = None,
+    ) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.owner = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
+        self.expression = _expression(function)
+        self.guard = guard
+        self.footprint = footprint(reads, writes, frees=frees)
+        self.frees = frees
+        self.clock = clock
+        self.acquires = acquires
+        self.releases = releases
+        self.parks = parks
+        self.special = frees or clock or acquires or releases
+        self.stale = stale or (Kind.DOUBLE_FREE if frees else Kind.USE_AFTER_FREE)
+
+    def __repr__(self) -> str:
+        return f"<operation {self.owner}.{self.name}>"
+
+
+def _positional(method: Callable[..., Any], actor: Actor, args: Any, kwargs: Any) -> tuple[Any, ...]:
+    """Arguments in the order of the signature: how a message was written must not show in logs."""
+    bound = inspect.signature(method).bind(actor, *args, **kwargs)
+    bound.apply_defaults()
+    return bound.args[1:]
+
+
+def _expression(function: Callable[..., Any]) -> str:
+    """What stands between the first double backquotes of a docstring, else the function's name with ``()``."""
+    parts = (function.__doc__ or "").split("``", 2)
+    return parts[1] if len(parts) == 3 else f"{function.__name__}()"
+
+
+@overload
+def operation(function: Callable[Concatenate[A, P], R], /) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]: ...
+@overload
+def operation(
+    *,
+    guard: Callable[..., bool] | None = None,
+    reads: str | Iterable[str] | None = None,
+    writes: str | Iterable[str] | None = None,
+    frees: bool = False,
+    clock: bool = False,
+    acquires: bool = False,
+    releases: bool = False,
+    parks: bool = False,
+    stale: Kind | None = None,
+) -> Callable[[Callable[Concatenate[A, P], R]], Callable[Concatenate[A, P], Coroutine[Any, Any, R]]]: ...
+def operation(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    guard: Callable[..., bool] | None = None,
+    reads: str | Iterable[str] | None = None,
+    writes: str | Iterable[str] | None = None,
+    frees: bool = False,
+    clock: bool = False,
+    acquires: bool = False,
+    releases: bool = False,
+    parks: bool = False,
+    stale: Kind | None = None,
+) -> Any:
+    """Make a method a linearisation point: calling it makes a message, awaiting the message delivers it.
+
+    Args:
+        function: the method; a plain ``def`` that touches its own actor only and never waits.
+        guard: a predicate with the operation's own arguments; the message waits in the mailbox until it holds.
+        reads: names of the cells it reads (blank-separated, or an iterable; ``"*"`` for all).
+        writes: names of the cells it writes.  Declaring neither means "writes everything of its actor".
+        frees: frees the object.
+        clock: reads the clock or sets the actor's deadline (see `Timed`).
+        acquires: takes the lock that the actor is; give it a guard.
+        releases: gives that lock back.
+        parks: a path that waits here is at rest, not hung.
+        stale: what it is called when this reaches a freed object; ``use-after-free``, or ``double-free`` for one
+            that frees.
+    """
+
+    def decorate(method: Callable[..., Any]) -> Any:
+        spec = Operation(
+            method,
+            guard=guard,
+            reads=reads,
+            writes=writes,
+            frees=frees,
+            clock=clock,
+            acquires=acquires,
+            releases=releases,
+            parks=parks,
+            stale=stale,
+        )
+
+        def ask(actor: Actor, *args: Any, **kwargs: Any) -> Generator[Message, Any, Any]:
+            if kwargs:
+                args = _positional(method, actor, args, kwargs)
+            return (yield (spec, actor, args))
+
+        # A generator-based coroutine and not an awaitable object: it is the cheapest thing Python can await.
+        message = types.coroutine(ask)
+        message.__name__ = method.__name__
+        message.__qualname__ = method.__qualname__
+        message.__module__ = method.__module__
+        message.__doc__ = method.__doc__
+        message.__wrapped__ = method  # type: ignore[attr-defined]
+        message.operation = spec  # type: ignore[attr-defined]
+        return message
+
+    return decorate if function is None else decorate(function)
+
+
+def operation_of(method: Callable[..., Any]) -> Operation:
+    """The `Operation` behind a method made by `operation`."""
+    return cast("Operation", method.operation)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Left where a freed actor was: the step that freed it, and the name and lane of the path that did."""
+
+    step: int
+    path: str
+    lane: str
+
+
+class Actor:
+    """The one owner of some state; its life is the life of the kernel object it stands for.
+
+    Args:
+        name: how logs and reports call it; unique in a run among actors that are alive.
+        container: the object whose memory holds this one (a work item's cache): they are freed together.
+    """
+
+    role: ClassVar[str] = ""
+    """How signatures call every actor of the class; the class name unless given."""
+
+    tombstone: Tombstone | None = None
+    embedded: tuple[Actor, ...] = ()
+    guarded: MutableSequence[Any] | tuple[()] = ()
+    """Messages of this actor that have a guard, for the driver; a list from the first one on."""
+    holder: Any = None
+    """The path that holds the lock that this actor is, for the driver's deadlock report."""
+
+    def __init__(self, name: str, container: Actor | None = None) -> None:
+        self.name = name
+        if container is not None:
+            container.embedded += (self,)
+
+    def bury(self, tombstone: Tombstone) -> None:
+        """Mark the object, and all that is embedded in its memory, as freed.  For drivers."""
+        self.tombstone = tombstone
+        for actor in self.embedded:
+            actor.bury(tombstone)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "role" not in cls.__dict__:
+            cls.role = cls.__name__
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class Clock:
+    """Virtual time as operations marked ``clock=True`` see it; a driver advances it."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0
+        """Jiffies since the start of the run; ``HZ`` of them are a second."""
+
+
+class Timed(Actor):
+    """An actor with a deadline that the driver's clock watches.
+
+    An operation marked ``clock=True`` sets or clears `deadline` (absolute jiffies).  When it is reached, or earlier in
+    terms of other paths' steps when time is adversarial, the driver delivers `expire` and then starts `on_expiry`.
+    """
+
+    deadline: int | None = None
+    pending_timer: Any = None
+    """The driver's handle of the armed timer."""
+    armed: int = 0
+    """How often it has been armed in this run: part of the timer's identity."""
+
+    def __init__(self, name: str, clock: Clock, container: Actor | None = None) -> None:
+        super().__init__(name, container)
+        self.clock = clock
+
+    @operation(clock=True)
+    def expire(self) -> None:
+        """``timer expires``: the timer is no longer pending from here on."""
+        self.deadline = None
+
+    def on_expiry(self) -> Spawn | None:
+        """The path that runs after `expire`, in softirq context; none by default."""
+        return None
+
+
+def operations(cls: type[Actor]) -> Sequence[Operation]:
+    """Every operation of an actor class, in the order of their names."""
+    found = {}
+    for name in dir(cls):
+        spec = getattr(getattr(cls, name), "operation", None)
+        if isinstance(spec, Operation):
+            found[name] = spec
+    return [found[name] for name in sorted(found)]

@@ -1,0 +1,153 @@
+"""What a path may await besides operations: spawn, join, sleep, choose, tell.
+
+A path is an ordinary ``async def`` that owns local variables only.  Each function here makes a request that the driver
+of the path serves; none of them is tied to an event loop.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from slabactors.actors.actor import Message
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Task(Protocol[T_co]):
+    """A path that was spawned, as its spawner sees it."""
+
+    @property
+    def name(self) -> str:
+        """What it does, for logs and reports."""
+        ...
+
+
+class Request:
+    """Something other than a message that a path asks of its driver; never a visible step by itself."""
+
+    __slots__ = ()
+
+
+class Spawn(Request, Generic[T]):
+    """Start a path.
+
+    Args:
+        coroutine: the path.
+        name: what it does; siblings may share a name.
+        lane: where it runs (``cpu0``, ``kworker/0``): its column in tables and timelines.
+        daemon: it may wait for ever without that being a deadlock, and the run does not wait for it.
+    """
+
+    __slots__ = ("coroutine", "daemon", "lane", "name")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False
+    ) -> None:
+        self.coroutine = coroutine
+        self.name = name or coroutine.__name__
+        self.lane = lane
+        self.daemon = daemon
+
+
+class Join(Request):
+    """Wait until a spawned path has returned."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: Task[Any]) -> None:
+        self.task = task
+
+
+class Sleep(Request):
+    """Wait for some jiffies of virtual time."""
+
+    __slots__ = ("jiffies",)
+
+    def __init__(self, jiffies: int) -> None:
+        self.jiffies = jiffies
+
+
+class Choose(Request):
+    """Let the schedule pick one of ``count`` alternatives."""
+
+    __slots__ = ("count",)
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+class Tell(Request):
+    """Put a message in its actor's mailbox and go on without the reply."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Coroutine[Any, Any, Any]) -> None:
+        self.message = message
+
+
+Yielded: TypeAlias = "Message | Request"
+
+
+@types.coroutine
+def _serve(request: Request) -> Generator[Request, Any, Any]:
+    return (yield request)
+
+
+async def start(request: Spawn[T]) -> Task[T]:
+    """Start the path that a `Spawn` describes and return at once."""
+    task: Task[T] = await _serve(request)
+    return task
+
+
+async def spawn(
+    coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False
+) -> Task[T]:
+    """Start a path and return at once.  The arguments are those of `Spawn`."""
+    task: Task[T] = await _serve(Spawn(coroutine, name=name, lane=lane, daemon=daemon))
+    return task
+
+
+async def join(task: Task[T]) -> T:
+    """Wait until a path has returned, and give what it returned."""
+    result: T = await _serve(Join(task))
+    return result
+
+
+async def parallel(*paths: Spawn[Any] | Coroutine[Any, Any, Any]) -> list[Any]:
+    """Start some paths, wait for all of them, and give their results in order."""
+    tasks = []
+    for path in paths:
+        request = path if isinstance(path, Spawn) else Spawn(path)
+        task: Task[Any] = await _serve(request)
+        tasks.append(task)
+    results = []
+    for task in tasks:
+        result = await join(task)
+        results.append(result)
+    return results
+
+
+async def sleep(jiffies: int) -> None:
+    """Sleep for some jiffies of virtual time (``HZ`` of them are a second)."""
+    await _serve(Sleep(jiffies))
+
+
+async def choose(count: int) -> int:
+    """A number from 0 to ``count - 1`` that the schedule picks, records and replays."""
+    picked: int = await _serve(Choose(count))
+    return picked
+
+
+async def tell(message: Coroutine[Any, Any, Any]) -> None:
+    """Send a message without waiting for its reply.  Messages told by one path to one actor stay in order."""
+    await _serve(Tell(message))
+
+
+def message_of(message: Coroutine[Any, Any, Any]) -> Message:
+    """The message behind an operation's call, without delivering it."""
+    made: Message = message.send(None)
+    message.close()
+    return made

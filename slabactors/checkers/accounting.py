@@ -1,0 +1,64 @@
+"""accounting: counters equal what they count, and references are balanced when nothing moves any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from slabactors.checkers.base import Checker
+from slabactors.errors import Kind, KernelBug
+from slabactors.mm.page_alloc import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from slabactors.machine import Machine
+    from slabactors.mm.memcontrol import MemCgroup
+
+
+class Accounting(Checker):
+    """``nr_pages`` equals the pages of the cache's slabs, usage equals the pages charged, references those who hold one.
+
+    Counters that fall below zero are raised where they do.
+    """
+
+    name = "accounting"
+    sometimes = "pages of a child cache were counted"
+
+    def reached(self, machine: Machine) -> bool:
+        """Some slab belonged to a child."""
+        return any(slab.cache.params is not None for slab in machine.slabs)
+
+    def at_rest(self, machine: Machine) -> None:
+        """Count everything again.
+
+        Raises:
+            KernelBug: ``accounting``.
+        """
+        slabs = [slab for slab in machine.slabs if slab.tombstone is None]
+        held = sum(1 << slab.order for slab in slabs)
+        taken = machine.page_alloc.pages - machine.page_alloc.free
+        if held != taken:
+            _wrong(f"{taken} pages are taken from the page allocator, slabs hold {held}", "pages taken")
+        for cache in machine.children():
+            assert cache.params is not None
+            pages = sum(1 << slab.order for slab in slabs if slab.cache is cache)
+            if cache.params.pages != pages:
+                _wrong(f"nr_pages of {cache.name} is {cache.params.pages}, its slabs have {pages} pages", "nr_pages")
+        for memcg in machine.memcgs:
+            if memcg.tombstone is None:
+                charged = PAGE_SIZE * sum(1 << slab.order for slab in slabs if slab.memcg is memcg)
+                if memcg.usage != charged:
+                    _wrong(f"usage of {memcg.name} is {memcg.usage} bytes, {charged} are charged", "memcg usage")
+                self._references(machine, memcg)
+
+    def _references(self, machine: Machine, memcg: MemCgroup) -> None:
+        children = sum(1 for cache in machine.children() if cache.params is not None and cache.params.memcg is memcg)
+        expected = children + (0 if memcg.dead else 1) + (1 if memcg.kmem_reference else 0)
+        if memcg.references != expected:
+            _wrong(
+                f"{memcg.name} has {memcg.references} references; its {children} caches, its pages and its directory "
+                f"hold {expected}",
+                "memcg references",
+            )
+
+
+def _wrong(message: str, clause: str) -> NoReturn:
+    raise KernelBug(Kind.ACCOUNTING, message, clause=clause)

@@ -1,0 +1,104 @@
+"""Everything slabactors raises on purpose.
+
+Two families.  A `KernelBug` is a finding: the emulated machine did something a kernel must not do.  A `UsageError` is
+the user's mistake (a wrong name, a broken file, a schedule that does not fit); its text is the whole message that the
+command line prints: what was expected, what was found, what to type next.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Kind(str, Enum):
+    """What class of bug a finding is; the closed set that reports and JSON use."""
+
+    USE_AFTER_FREE = "use-after-free"
+    DOUBLE_FREE = "double-free"
+    DOUBLE_DESTROY = "double-destroy"
+    UNINITIALISED_WORK = "uninitialised-work"
+    REINITIALISED_ACTIVE_WORK = "reinitialised-active-work"
+    FREED_ACTIVE_WORK = "freed-active-work"
+    OBJECTS_REMAINING = "objects-remaining"
+    ZOMBIE = "zombie"
+    LOST_WAKEUP = "lost-wakeup"
+    ACCOUNTING = "accounting"
+    DEADLOCK = "deadlock"
+    LOCK_ORDER = "lock-order"
+    SLEEP_IN_ATOMIC = "sleep-in-atomic"
+    BUG_ON = "bug-on"
+    DUPLICATE_NAME = "duplicate-name"
+    PROPERTY = "property"
+    EXCEPTION = "exception"
+
+
+class SlabactorsError(Exception):
+    """Base of everything raised on purpose."""
+
+
+class KernelBug(SlabactorsError):
+    """The emulated machine broke a rule; the run stops and becomes a finding.
+
+    Args:
+        kind: the class of bug.
+        message: one sentence for a person; may name objects of this run.
+        clause: what was violated, free of names and numbers of this run; part of the finding's signature.
+    """
+
+    def __init__(self, kind: Kind, message: str, *, clause: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.clause = clause
+
+
+class UsageError(SlabactorsError):
+    """The user asked for something that cannot be; exit code 2."""
+
+
+class UnknownName(UsageError):
+    """A scenario, lifecycle, strategy, parameter ... that does not exist."""
+
+    def __init__(self, what: str, name: str, known: list[str], *, hint: str = "") -> None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, known, n=1, cutoff=0.5)
+        text = f"unknown {what} {name!r}"
+        text += f"; did you mean {close[0]!r}?" if close else "."
+        if known:
+            text += f"\n  Known: {', '.join(known)}."
+        if hint:
+            text += f"\n  {hint}"
+        super().__init__(text)
+
+
+class ScenarioError(UsageError):
+    """A scenario file cannot be read, imported, or holds no scenario; or its parameters do not fit."""
+
+
+class ForeignAwait(UsageError):
+    """A path awaited something that only an event loop can serve, in a run that has none."""
+
+
+class ReplayDiverged(UsageError):
+    """A schedule does not fit this run; says at which step, what was expected and what was possible."""
+
+    def __init__(self, step: int, expected: str, found: str) -> None:
+        super().__init__(f"ReplayDiverged: step {step} expected {expected}, but {found}.")
+        self.step = step
+
+
+class FindingFileError(UsageError):
+    """A finding file is truncated, foreign, or of another version."""
+
+
+class TraceFileError(UsageError):
+    """A trace cannot be read at all (a malformed line is counted, not raised)."""
+
+
+class OutputError(UsageError):
+    """A log or finding cannot be written."""
+
+
+class NondeterminismError(SlabactorsError):
+    """The same schedule ran twice and differed: there is a second source of randomness."""

@@ -1,0 +1,1 @@
+"""Kernel services the model stands on: CPUs, locks, timers, work items."""

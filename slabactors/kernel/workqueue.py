@@ -1,0 +1,302 @@
+"""Work items and the system workqueue (kernel/workqueue.c, v3.8).
+
+PENDING is set by queueing *or* by an armed timer and cleared just before the function is called, so it is clear while
+the function runs.  An item never runs on two workers at once.  The item's memory belongs to whoever embeds it: the
+function may free it, and a message to a freed item is a use after free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from slabactors.actors import Actor, Clock, Spawn, Timed, operation
+from slabactors.errors import Kind, KernelBug
+from slabactors.kernel.timer import apply_slack
+
+if TYPE_CHECKING:
+    from slabactors.kernel.cpu import Cpu
+    from slabactors.kernel.debugobjects import DebugObjects
+
+WorkFunction: TypeAlias = "Callable[[Cpu], Coroutine[Any, Any, None]]"
+
+
+class Grab(Enum):
+    """What a canceller found the item to be."""
+
+    IDLE = "idle"
+    TIMER = "timer"
+    QUEUED = "queued"
+
+
+class Work(Timed):
+    """``struct delayed_work``; a ``work_struct`` is one whose timer is never used.
+
+    Args:
+        name: how reports call it.
+        clock: virtual time, for the timer.
+        debug: the debugobjects checker, or one that is switched off.
+        container: the object that embeds it.
+    """
+
+    role = "work"
+
+    def __init__(self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None) -> None:
+        super().__init__(name, clock, container)
+        self.debug = debug
+        self.function: WorkFunction | None = None
+        self.initialised = False
+        self.pending = False
+        self.canceling = False
+        self.queued_on: tuple[Workqueue, Cpu] | None = None
+
+    @property
+    def active(self) -> bool:
+        """What debugobjects calls active: queued, or waiting for its timer."""
+        return self.pending and not self.canceling
+
+    @operation(clock=True)
+    def init(self, function: WorkFunction) -> None:
+        """``INIT_DELAYED_WORK()``: forgets PENDING, whatever was going on.
+
+        Raises:
+            KernelBug: ``reinitialised-active-work`` when the item is queued or its timer armed.
+        """
+        if self.initialised and self.active:
+            self.debug.init_active(self.name)
+        self.initialised = True
+        self.function = function
+        self.pending = False
+        self.deadline = None
+
+    @operation
+    def test_and_set_pending(self) -> bool:
+        """``test_and_set_bit(WORK_STRUCT_PENDING)``: true when it was clear and the caller now has to queue the item.
+
+        Raises:
+            KernelBug: ``uninitialised-work`` when no initialisation has run.
+        """
+        if self.pending:
+            return False
+        self.pending = True
+        if not self.initialised:
+            self.debug.activate_uninitialised(self.name)
+            # A zeroed item looks as if it were on a list: the kernel warns and gives up, and PENDING stays set.
+            return False
+        return True
+
+    @operation(reads="pending")
+    def is_pending(self) -> bool:
+        """``delayed_work_pending()``: queued or waiting for the timer; false while the function runs."""
+        return self.pending
+
+    @operation(clock=True)
+    def add_timer(self, delay_jiffies: int, workqueue: Workqueue, cpu: Cpu) -> None:
+        """``add_timer(&dwork->timer)``: PENDING stays set until it has fired and the function is about to run."""
+        self.queued_on = workqueue, cpu
+        self.deadline = apply_slack(self.clock.now, delay_jiffies)
+
+    @operation
+    def clear_pending(self) -> WorkFunction:
+        """``set_work_cpu_and_clear_pending()``: the worker is about to call the function."""
+        self.pending = False
+        if self.function is None:
+            raise KernelBug(
+                Kind.BUG_ON, f"{self.name} has no function to call: NULL pointer dereference", clause="work without function"
+            )
+        return self.function
+
+    def on_expiry(self) -> Spawn[None] | None:
+        """``delayed_work_timer_fn()`` in softirq context: puts the item on the worklist."""
+        if self.queued_on is None:
+            return None
+        workqueue, cpu = self.queued_on
+        return Spawn(workqueue.timer_fn(self, cpu), name="delayed_work_timer_fn", lane=cpu.name)
+
+    @operation(clock=True)
+    def try_to_grab(self) -> Grab:
+        """``try_to_grab_pending()``, first part: the caller owns PENDING afterwards unless the item is queued."""
+        if self.deadline is not None:
+            self.deadline = None
+            grabbed = Grab.TIMER
+        elif self.pending:
+            return Grab.QUEUED
+        else:
+            grabbed = Grab.IDLE
+        self.pending = self.canceling = True
+        return grabbed
+
+    def _not_pending(self) -> bool:
+        return not self.pending
+
+    @operation(guard=_not_pending)
+    def wait_started(self) -> None:
+        """``cpu_relax()``: until the worker that has unlinked the item clears PENDING."""
+
+    @operation
+    def mark_canceling(self) -> None:
+        """``mark_work_canceling()``: PENDING is held so that nobody can queue the item."""
+        self.canceling = True
+
+    @operation
+    def clear_canceling(self) -> None:
+        """``clear_work_data()``: the item may be queued again."""
+        self.pending = self.canceling = False
+
+
+class Workqueue(Actor):
+    """``system_wq``: one first-in first-out worklist a CPU, and who executes what."""
+
+    role = "workqueue"
+
+    def __init__(self, name: str, cpus: int) -> None:
+        super().__init__(name)
+        self.worklists: list[list[Work]] = [[] for _ in range(cpus)]
+        self.executing: dict[str, tuple[int, Work]] = {}
+        self.executed = 0
+
+    def _executed_by(self, work: Work) -> int | None:
+        for cpu, running in self.executing.values():
+            if running is work:
+                return cpu
+        return None
+
+    def _queued(self, work: Work) -> list[Work] | None:
+        for worklist in self.worklists:
+            if work in worklist:
+                return worklist
+        return None
+
+    @operation
+    def insert(self, work: Work, cpu: int) -> None:
+        """``insert_work()``: to the CPU that runs the item at this moment, else to the caller's."""
+        running_on = self._executed_by(work)
+        self.worklists[cpu if running_on is None else running_on].append(work)
+
+    def _runnable(self, cpu: int, worker: str) -> bool:
+        busy = self.executing
+        worklist = self.worklists[cpu]
+        return bool(worklist) and (not busy or any(self._executed_by(work) is None for work in worklist))
+
+    @operation(guard=_runnable, parks=True)
+    def take(self, cpu: int, worker: str) -> Work:
+        """``list_del_init(&work->entry)``: the oldest item that nobody executes; a colliding one waits for its worker."""
+        worklist = self.worklists[cpu]
+        work = next(work for work in worklist if self._executed_by(work) is None)
+        worklist.remove(work)
+        self.executing[worker] = cpu, work
+        return work
+
+    @operation
+    def done(self, worker: str) -> None:
+        """``worker->current_work = NULL``."""
+        del self.executing[worker]
+        self.executed += 1
+
+    def _grabbable(self, work: Work) -> bool:
+        return self._queued(work) is not None or self._executed_by(work) is not None
+
+    @operation(guard=_grabbable)
+    def dequeue(self, work: Work) -> bool:
+        """``list_del_init(&work->entry)`` by a canceller: false when a worker has it already."""
+        worklist = self._queued(work)
+        if worklist is None:
+            return False
+        worklist.remove(work)
+        return True
+
+    def _not_executing(self, work: Work) -> bool:
+        return self._executed_by(work) is None
+
+    @operation(guard=_not_executing)
+    def wait_executed(self, work: Work) -> None:
+        """``flush_work()`` of an item that is not queued: until the run under way has ended."""
+
+    def _idle(self, work: Work) -> bool:
+        return self._executed_by(work) is None and self._queued(work) is None
+
+    @operation(guard=_idle)
+    def wait_idle(self, work: Work) -> None:
+        """``flush_work()``: until the item is neither queued nor executed.  An armed timer does not count."""
+
+    async def timer_fn(self, work: Work, cpu: Cpu) -> None:
+        """Models delayed_work_timer_fn() (kernel/workqueue.c, v3.8): softirq, interrupts off."""
+        await self.insert(work, cpu.id)
+
+
+async def queue_work(cpu: Cpu, workqueue: Workqueue, work: Work) -> bool:
+    """Queue an item on this CPU; false when it was pending already.  Any context.
+
+    Models queue_work() (kernel/workqueue.c, v3.8).
+    """
+    if not await work.test_and_set_pending():
+        return False
+    # Window: PENDING is set and the item is on no list yet.
+    await workqueue.insert(work, cpu.id)
+    return True
+
+
+async def queue_delayed_work(cpu: Cpu, workqueue: Workqueue, work: Work, delay_jiffies: int) -> bool:
+    """Queue an item after some jiffies, at once when that is 0; false when it was pending already.  Any context.
+
+    Models queue_delayed_work() (kernel/workqueue.c, v3.8).
+    """
+    if not await work.test_and_set_pending():
+        return False
+    if delay_jiffies == 0:
+        await workqueue.insert(work, cpu.id)
+    else:
+        await work.add_timer(delay_jiffies, workqueue, cpu)
+    return True
+
+
+async def cancel_work_sync(workqueue: Workqueue, work: Work) -> bool:
+    """Take an item off its timer or worklist and wait for a run under way; true when it was pending.  Sleeps.
+
+    Models __cancel_work_timer() (kernel/workqueue.c, v3.8).
+    """
+    pending = await disable_work_sync(workqueue, work)
+    # If the run that was waited for freed the item, this last write is a use after free.
+    await work.clear_canceling()
+    return pending
+
+
+async def disable_work_sync(workqueue: Workqueue, work: Work) -> bool:
+    """As `cancel_work_sync`, and nobody can queue the item ever after.  Sleeps.
+
+    Models disable_work_sync() (kernel/workqueue.c, v6.10), which 3.8 did not have.
+    """
+    while True:
+        grabbed = await work.try_to_grab()
+        if grabbed is not Grab.QUEUED:
+            break
+        if await workqueue.dequeue(work):
+            await work.mark_canceling()
+            break
+        # A worker has unlinked it and is about to clear PENDING.
+        await work.wait_started()
+    await workqueue.wait_executed(work)
+    return grabbed is not Grab.IDLE
+
+
+async def flush_work(workqueue: Workqueue, work: Work) -> None:
+    """Wait until a queued or running item has run.  Returns at once when only its timer is armed.  Sleeps.
+
+    Models flush_work() (kernel/workqueue.c, v3.8).
+    Deviation: an item that re-queues itself is waited for again; the kernel waits for the last queued run only.
+    """
+    await workqueue.wait_idle(work)
+
+
+async def kworker(workqueue: Workqueue, cpu: Cpu, name: str) -> None:
+    """Take items of one CPU's worklist and run them, for ever.
+
+    Models worker_thread() and process_one_work() (kernel/workqueue.c, v3.8).
+    """
+    while True:
+        work = await workqueue.take(cpu.id, name)
+        # Window: unlinked and still PENDING; nobody can queue it here.
+        function = await work.clear_pending()
+        await function(cpu)
+        await workqueue.done(name)

@@ -1,0 +1,52 @@
+"""The generations of the teardown protocol, by name."""
+
+from __future__ import annotations
+
+from slabactors.errors import UnknownName
+from slabactors.lifecycle.base import Lifecycle
+from slabactors.lifecycle.mutants import (
+    DeadAfterQueueing,
+    DeadNeverSet,
+    DestroyAfterShrink,
+    InitAtCreation,
+    NoPendingCheck,
+    NoRetry,
+    RetryAtOnce,
+)
+from slabactors.lifecycle.pre_patch import PrePatch
+from slabactors.lifecycle.repaired import Repaired
+from slabactors.lifecycle.v5 import V5
+from slabactors.lifecycle.verify_dead import VerifyDead
+
+LIFECYCLES: dict[str, type[Lifecycle]] = {
+    cls.name: cls
+    for cls in (
+        PrePatch,
+        VerifyDead,
+        V5,
+        Repaired,
+        NoPendingCheck,
+        DestroyAfterShrink,
+        RetryAtOnce,
+        NoRetry,
+        DeadNeverSet,
+        DeadAfterQueueing,
+        InitAtCreation,
+    )
+}
+"""Every shipped lifecycle, oldest first, then the repair and the mutants."""
+
+
+def lifecycle(name: str) -> Lifecycle:
+    """The lifecycle of that name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    try:
+        return LIFECYCLES[name]()
+    except KeyError:
+        raise UnknownName("lifecycle", name, list(LIFECYCLES)) from None
+
+
+__all__ = ["LIFECYCLES", "Lifecycle", "lifecycle"]

@@ -1,0 +1,81 @@
+"""What a generation of the protocol decides: who marks, who queues, who shrinks, who destroys."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from slabactors.kernel.workqueue import cancel_work_sync
+from slabactors.mm.slab_common import kmem_cache_destroy
+
+if TYPE_CHECKING:
+    from slabactors.kernel.cpu import Cpu
+    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.slab_common import KmemCache
+
+
+class Lifecycle(ABC):
+    """One generation of the teardown protocol.  Stateless: all state is in actors.
+
+    Attributes:
+        name: how the command line calls it.
+        release: where it comes from.
+        verifies_every_free: `object_freed` is called after every free on a child cache (an extra step in a hot path).
+        creates_in_place: an allocation that finds no child creates it itself when it may sleep (v5), instead of
+            asking a kworker and using the root cache meanwhile (3.8).
+        publishes_early: the child is in the root's array before its page counter is set up (v5).
+        creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
+    """
+
+    name: ClassVar[str]
+    release: ClassVar[str]
+    verifies_every_free: ClassVar[bool] = False
+    creates_in_place: ClassVar[bool] = False
+    publishes_early: ClassVar[bool] = False
+    creation_checks_online: ClassVar[bool] = False
+
+    async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
+        """A child was made and nobody can find it yet.  Sleeps."""
+
+    @abstractmethod
+    async def offline(self, cpu: Cpu, memcg: MemCgroup) -> None:
+        """A memcg's directory is removed.  Sleeps."""
+
+    @abstractmethod
+    async def last_page_released(self, cpu: Cpu, cache: KmemCache) -> None:
+        """``nr_pages`` of a child has just become zero.  Any context; the child may be gone already."""
+
+    async def object_freed(self, cpu: Cpu, cache: KmemCache) -> None:
+        """An object of a child was freed.  Only called when `verifies_every_free` is set."""
+
+    @abstractmethod
+    async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
+        """The destroy work of a child runs on a kworker."""
+
+    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> None:
+        """A root cache is about to be destroyed.  Sleeps.
+
+        Models kmem_cache_destroy_memcg_children() of the v5 series, 13/18: nothing is cancelled.
+        """
+        machine = cpu.machine
+        await machine.set_limit_mutex.lock()
+        children = await root.children()
+        for child in children:
+            await kmem_cache_destroy(cpu, child)
+        await machine.set_limit_mutex.unlock()
+
+
+async def destroy_children_cancelling(cpu: Cpu, root: KmemCache) -> None:
+    """Destroy a root's children after taking their destroy works back.  Sleeps.
+
+    Models kmem_cache_destroy_memcg_children() (mm/memcontrol.c, v3.8).
+    """
+    machine = cpu.machine
+    await machine.set_limit_mutex.lock()
+    children = await root.children()
+    for child in children:
+        assert child.params is not None
+        await child.params.set_dead(False)
+        await cancel_work_sync(machine.system_wq, child.params.destroy)
+        await kmem_cache_destroy(cpu, child)
+    await machine.set_limit_mutex.unlock()

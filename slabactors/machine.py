@@ -1,0 +1,145 @@
+"""The machine: CPUs, page allocator, workqueue, memcgs, caches, vmscan and clock wired together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slabactors.actors import Clock, Spawn
+from slabactors.checkers import CHECKERS
+from slabactors.kernel.cpu import Cpu
+from slabactors.kernel.debugobjects import DebugObjects
+from slabactors.kernel.locking import Mutex
+from slabactors.kernel.workqueue import Workqueue, kworker
+from slabactors.lifecycle import Lifecycle
+from slabactors.lifecycle.v5 import RETRY_JIFFIES
+from slabactors.mm import slub, vmscan
+from slabactors.mm.memcontrol import Cgroups, MemcgCacheParams, MemCgroup
+from slabactors.mm.page_alloc import PageAllocator
+from slabactors.mm.slab_common import KmemCache
+from slabactors.mm.slub_slab import Slab
+
+SETTLE_JIFFIES = 2 * RETRY_JIFFIES + 5_000
+"""How long the second act of a run may last: two retry periods and their timer slack."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """What a machine is made of.
+
+    Attributes:
+        cpus: how many CPUs.
+        pages: how many pages of 4096 bytes there are.
+        watermark_low: free pages below which kswapd is woken; it works up to one and a half times as many.  0 for a
+            machine without kswapd.
+        allocator: name of the allocator model.
+        kworkers: workers of the system workqueue on each CPU.
+        pre_destroy_runs: how often removing a memcg calls its ``pre_destroy`` hook, where the lifecycle has one.
+        debugobjects: whether wrong use of a work item is reported where it happens.
+    """
+
+    cpus: int = 2
+    pages: int = 4096
+    watermark_low: int = 0
+    allocator: str = "slub-3.8"
+    kworkers: int = 1
+    pre_destroy_runs: int = 1
+    debugobjects: bool = True
+
+
+class Machine:
+    """One emulated machine; made anew for every run.
+
+    Args:
+        clock: virtual time, of the driver.
+        lifecycle: the generation of the teardown protocol.
+        config: what it is made of.
+
+    Attributes:
+        cpus: its CPUs.
+        caches: every cache ever made, children among them; for reports and checkers.
+        slabs: every slab ever made.
+        memcgs: every memcg ever made.
+        destroyed: names of destroyed caches, with the jiffy at which each went.
+        shrinkers: what memory pressure asks for objects.
+    """
+
+    def __init__(self, clock: Clock, lifecycle: Lifecycle, config: MachineConfig) -> None:
+        self.clock = clock
+        self.lifecycle = lifecycle
+        self.config = config
+        self.cpus = [Cpu(number, self) for number in range(config.cpus)]
+        low = config.watermark_low
+        self.page_alloc = PageAllocator(config.pages, low // 2, low, low + low // 2)
+        self.system_wq = Workqueue("system_wq", config.cpus)
+        self.slab_mutex = Mutex("slab_mutex")
+        self.memcg_cache_mutex = Mutex("memcg_cache_mutex")
+        self.set_limit_mutex = Mutex("set_limit_mutex")
+        self.cgroups = Cgroups()
+        self.debugobjects = DebugObjects(enabled=config.debugobjects)
+        self.allocator = slub.allocator(config.allocator)
+        self.vmscan = vmscan
+        self.shrinkers: list[vmscan.Shrinker] = []
+        self.caches: list[KmemCache] = []
+        self.slabs: list[Slab] = []
+        self.memcgs: list[MemCgroup] = []
+        self.destroyed: list[tuple[str, int]] = []
+
+    def daemons(self) -> list[Spawn[Any]]:
+        """The kernel threads that are there from the start."""
+        threads: list[Spawn[Any]] = []
+        for cpu in self.cpus:
+            for number in range(self.config.kworkers):
+                name = f"kworker/{cpu.id}:{number}" if self.config.kworkers > 1 else f"kworker/{cpu.id}"
+                threads.append(Spawn(kworker(self.system_wq, cpu, name), name=name, lane=name, daemon=True))
+        if self.config.watermark_low:
+            threads.append(Spawn(vmscan.kswapd(self.cpus[0]), name="kswapd0", lane="kswapd0", daemon=True))
+        return threads
+
+    def new_cache(self, name: str, object_size: int, *, reclaimable: bool = False) -> KmemCache:
+        """A root cache, ready to be used.  For kmem_cache_create()."""
+        shape = self.allocator.geometry(object_size, self.config.cpus)
+        cache = KmemCache(name, object_size, shape, reclaimable=reclaimable)
+        self.allocator.build(self, cache)
+        self.caches.append(cache)
+        return cache
+
+    def new_child(self, root: KmemCache, memcg: MemCgroup) -> KmemCache:
+        """A child cache that nobody can find yet.  For memcg_create_kmem_cache()."""
+        name = f"{root.name}({memcg.id}:{memcg.label})"
+        child = KmemCache(name, root.object_size, root.geometry, root=root, reclaimable=root.reclaimable)
+        self.allocator.build(self, child)
+        child.params = MemcgCacheParams(child, memcg, root, self.clock, self.debugobjects)
+        self.caches.append(child)
+        return child
+
+    def new_shrinker(self, name: str) -> vmscan.Shrinker:
+        """A shrinker that memory pressure will ask for objects.  Models register_shrinker()."""
+        shrinker = vmscan.Shrinker(name)
+        self.shrinkers.append(shrinker)
+        return shrinker
+
+    def children(self) -> list[KmemCache]:
+        """The child caches that have not been freed."""
+        return [cache for cache in self.caches if cache.params is not None and cache.tombstone is None]
+
+    def at_rest(self) -> None:
+        """Let every checker look at a machine in which nothing moves any more.
+
+        Raises:
+            KernelBug: one of them found something.
+        """
+        for checker in CHECKER_INSTANCES:
+            checker.at_rest(self)
+
+    def dispose(self) -> None:
+        """Untie the objects of a finished run, so that the memory goes back without a garbage collection."""
+        for cache in self.caches:
+            cache.__dict__.clear()
+        for slab in self.slabs:
+            slab.__dict__.clear()
+        self.__dict__.clear()
+
+
+CHECKER_INSTANCES = tuple(checker() for checker in CHECKERS)
+"""The checkers; they hold no state."""

@@ -1,0 +1,194 @@
+"""Caches: creating, destroying and using them, whatever the allocator (mm/slab_common.c, v3.8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slabactors.actors import Actor, operation
+from slabactors.errors import Kind
+from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache
+
+if TYPE_CHECKING:
+    from slabactors.kernel.cpu import Cpu
+    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode
+    from slabactors.mm.slub_sizes import Geometry
+    from slabactors.mm.slub_slab import SlabObject
+
+
+class KmemCache(Actor):
+    """``struct kmem_cache``: a root cache with the array of its children, or a child.
+
+    Args:
+        name: as in /proc/slabinfo; a child is called ``root(id:memcg)``.
+        object_size: bytes asked for.
+        geometry: what the allocator made of it.
+        root: the root cache, of a child.
+        reclaimable: SLAB_RECLAIM_ACCOUNT: its objects can be freed by shrinkers.
+    """
+
+    role = "kmem_cache"
+
+    def __init__(
+        self,
+        name: str,
+        object_size: int,
+        geometry: Geometry,
+        *,
+        root: KmemCache | None = None,
+        reclaimable: bool = False,
+    ) -> None:
+        super().__init__(name)
+        self.object_size = object_size
+        self.geometry = geometry
+        self.root = root
+        self.reclaimable = reclaimable
+        self.params: MemcgCacheParams | None = None
+        self.cpu_slabs: list[KmemCacheCpu] = []
+        self.node: KmemCacheNode
+        self.refcount = 1
+        self.memcg_caches: dict[int, KmemCache] = {}
+        self.published = 0
+
+    @operation(reads="memcg_caches")
+    def read_slot(self, memcg_id: int) -> KmemCache | None:
+        """``root->memcg_params->memcg_caches[id]``."""
+        return self.memcg_caches.get(memcg_id)
+
+    @operation(writes="memcg_caches")
+    def publish(self, memcg_id: int, child: KmemCache) -> None:
+        """``memcg_caches[id] = child``: allocations find the child from here on."""
+        self.memcg_caches[memcg_id] = child
+        self.published += 1
+
+    @operation(writes="memcg_caches")
+    def clear_slot(self, memcg_id: int) -> None:
+        """``memcg_caches[id] = NULL``."""
+        self.memcg_caches.pop(memcg_id, None)
+
+    @operation(writes="memcg_caches")
+    def claim(self, memcg_id: int) -> bool:
+        """``xchg(&memcg_caches[id], NULL)``: true for the one who destroys the child."""
+        return self.memcg_caches.pop(memcg_id, None) is not None
+
+    @operation(writes="memcg_caches")
+    def claim_any(self) -> KmemCache | None:
+        """``xchg(&memcg_caches[*], NULL)``: a child that the caller has to destroy, if one is left."""
+        return self.memcg_caches.pop(min(self.memcg_caches)) if self.memcg_caches else None
+
+    @operation(writes="memcg_caches")
+    def child_gone(self) -> None:
+        """``atomic_dec(&nr_children)``: the last touch of the root by who destroyed a child."""
+        self.published -= 1
+
+    def _childless(self) -> bool:
+        return self.published == 0
+
+    @operation(guard=_childless, reads="memcg_caches")
+    def wait_childless(self) -> None:
+        """``wait_event(nr_children == 0)``: until nobody is destroying a child."""
+
+    @operation(reads="memcg_caches")
+    def children(self) -> list[KmemCache]:
+        """``for_each_memcg_cache_index()``: the children that are in their slots now."""
+        return [self.memcg_caches[number] for number in sorted(self.memcg_caches)]
+
+    @operation(writes="refcount", stale=Kind.DOUBLE_DESTROY)
+    def drop_name(self) -> int:
+        """``--s->refcount``: how many names the cache still has; it goes away with the last."""
+        self.refcount -= 1
+        return self.refcount
+
+    @operation(frees=True, stale=Kind.DOUBLE_DESTROY)
+    def free(self) -> None:
+        """``kmem_cache_free(kmem_cache, s)``: the cache is gone, with its per-CPU and per-node structures."""
+
+
+async def kmem_cache_create(cpu: Cpu, name: str, object_size: int, *, reclaimable: bool = False) -> KmemCache:
+    """Create a root cache.  Sleeps.
+
+    Models kmem_cache_create() (mm/slab_common.c, v3.8).  Deviation: caches are never merged.
+
+    Args:
+        cpu: where the task runs.
+        name: as in /proc/slabinfo.
+        object_size: bytes.
+        reclaimable: its objects can be given to a `Shrinker`.
+    """
+    machine = cpu.machine
+    await machine.slab_mutex.lock()
+    cache = machine.new_cache(name, object_size, reclaimable=reclaimable)
+    await machine.slab_mutex.unlock()
+    return cache
+
+
+async def kmem_cache_alloc(
+    cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None = None, *, may_sleep: bool = True
+) -> SlabObject | None:
+    """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  Sleeps.
+
+    Models slab_alloc() (mm/slub.c, v3.8) with memcg_kmem_get_cache().
+
+    Args:
+        cpu: where the task runs.
+        cache: the root cache.
+        memcg: the memcg of the task; none for a kernel thread.
+        may_sleep: the caller may sleep, so that a missing child can be created in place where the lifecycle does so.
+
+    Returns:
+        The object, or None when the memcg's limit or the memory's end is reached.
+    """
+    if memcg is not None:
+        cache = await memcg_kmem_get_cache(cpu, cache, memcg, may_sleep=may_sleep)
+    # Window: nothing holds the child; it may be destroyed before the allocator touches it.
+    return await cpu.machine.allocator.alloc(cpu, cache, memcg)
+
+
+async def kmem_cache_free(cpu: Cpu, obj: SlabObject) -> None:
+    """Free an object; the cache is found from its page.  Any context.
+
+    Models kmem_cache_free() (mm/slub.c, v3.8).
+
+    Raises:
+        KernelBug: ``double-free``.
+    """
+    machine = cpu.machine
+    cache = obj.slab.cache
+    await machine.allocator.free(cpu, obj)
+    if machine.lifecycle.verifies_every_free and cache.params is not None:
+        await machine.lifecycle.object_freed(cpu, cache)
+
+
+async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> None:
+    """Give back the empty slabs of a cache.  Sleeps.  Models kmem_cache_shrink() (mm/slub.c, v3.8)."""
+    await cpu.machine.allocator.shrink(cpu, cache)
+
+
+async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
+    """Destroy a cache; a root destroys its children first.  Sleeps.
+
+    Models kmem_cache_destroy() (mm/slab_common.c, v3.8).
+
+    Raises:
+        KernelBug: ``objects-remaining``, ``double-destroy``.
+    """
+    machine = cpu.machine
+    if cache.root is None:
+        await machine.lifecycle.destroy_children(cpu, cache)
+    await machine.slab_mutex.lock()
+    if await cache.drop_name() != 0:
+        await machine.slab_mutex.unlock()
+        return
+    await machine.allocator.close(cpu, cache)
+    await machine.slab_mutex.unlock()
+    # Window: shut down, and still reachable through the root's array.
+    if cache.params is not None:
+        await memcg_release_cache(cpu, cache)
+    await cache.free()
+    machine.destroyed.append((cache.name, machine.clock.now))
+
+
+def live_objects(slabs: list[Any], cache: KmemCache) -> int:
+    """Objects of a cache that somebody holds: neither on a slab's freelist nor on a CPU's.  For a machine at rest."""
+    inuse = sum(slab.inuse for slab in slabs if slab.cache is cache and slab.tombstone is None)
+    return inuse - sum(len(c.freelist) for c in cache.cpu_slabs)

@@ -1,0 +1,603 @@
+"""The simulated driver: a trampoline that holds every pending message and lets a strategy pick the next delivery.
+
+No event loop and no threads.  One `Simulation` is one execution: it delivers a message by running its operation, then
+resumes the asking path up to its next ``await``.  Everything that was decided is in `Simulation.record`, a list of
+ints (path numbers; ``-1 - value`` for what ``choose()`` returned), which replays the run exactly.
+
+The loop in `_play` is the hot path of every search: paths stay where they are in the list of enabled ones as long as
+their next message has no guard, and nothing is built for a step but the message itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path as FilePath
+from types import CoroutineType
+from typing import Any, NoReturn, Protocol
+
+from slabactors.actors import Actor, Choose, Clock, Join, Message, Operation, Request, Sleep, Spawn, Tell, Timed
+from slabactors.actors import Tombstone, join, message_of
+from slabactors.errors import ForeignAwait, Kind, KernelBug
+from slabactors.runtime.step import CLOCK, WAKE, Ending, Observer, Outcome, Step, TimePolicy
+
+
+class Strategy(Protocol):
+    """Picks what happens next.  It must be a pure function of its own state and of what it is shown."""
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """One of at least two paths whose pending message (`SimPath.request`) may be delivered now."""
+        ...
+
+    def choose(self, count: int) -> int:
+        """A value from 0 to ``count - 1`` for a path that called ``choose()``."""
+        ...
+
+
+class SimPath:
+    """A path in a simulated run, with its pending message.
+
+    Attributes:
+        id: number in the order of spawning in this run.
+        request: the pending message: operation, actor, arguments.
+        index: position in the list of enabled paths; -1 when it is not in it.
+        deadline: when it sleeps or is a timer, in jiffies.
+    """
+
+    __slots__ = (
+        "_key",
+        "children",
+        "coroutine",
+        "daemon",
+        "deadline",
+        "done",
+        "id",
+        "index",
+        "joiner",
+        "lane",
+        "last",
+        "name",
+        "ordinal",
+        "parent",
+        "request",
+        "result",
+        "send",
+        "timer",
+    )
+
+    def __init__(self, number: int, name: str, lane: str, parent: SimPath | None, ordinal: int) -> None:
+        self.id = number
+        self.name = name
+        self.lane = lane
+        self.parent = parent
+        self.ordinal = ordinal
+        self.children = 0
+        self.index = -1
+        self.last = -1
+        self.daemon = False
+        self.done = False
+        self.deadline: int | None = None
+        self.timer: Timed | None = None
+        self.joiner: SimPath | None = None
+        self._key: str | None = None
+
+    request: Message
+    result: Any
+    coroutine: Coroutine[Any, Any, Any]
+    send: Callable[[Any], Any]
+
+    @property
+    def key(self) -> str:
+        """Stable identity: the chain of spawns, each by name and by position among its siblings."""
+        if self._key is None:
+            own = f"{self.name}.{self.ordinal}"
+            self._key = own if self.parent is None else f"{self.parent.key}/{own}"
+        return self._key
+
+    def __repr__(self) -> str:
+        return f"<path {self.key}>"
+
+
+def _timer_fired(_: Any) -> NoReturn:
+    """What a timer has instead of a coroutine's ``send``: nothing is left to do after its delivery."""
+    raise StopIteration
+
+
+class Simulation:
+    """One execution.
+
+    Args:
+        strategy: picks the steps of the first act.
+        time: when timers may fire in the first act.
+        early_firings_max: under adversarial time, how many timers may fire while something else could still run.
+        steps_max: bound on deliveries and choices.
+        settle_jiffies: how much virtual time the second act may take at most; 0 for no second act.
+        observer: called with a `Step` after each delivery.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        time: TimePolicy = TimePolicy.ADVERSARIAL,
+        early_firings_max: int = 3,
+        steps_max: int = 20_000,
+        settle_jiffies: int = 0,
+        observer: Observer | None = None,
+    ) -> None:
+        self.strategy = strategy
+        self.time = time
+        self.early_firings_left = early_firings_max
+        self.steps_max = steps_max
+        self.settle_jiffies = settle_jiffies
+        self.observer = observer
+        self.clock = Clock()
+        self.record: list[int] = []
+        self.first_act: int | None = None
+        """Length of the record when the second act began; None while the first one lasts."""
+        self.paths: list[SimPath] = []
+        self.enabled: list[SimPath] = []
+        self.timers: list[SimPath] = []
+        self.timers_open = 0
+        self._alive = 0
+        self._roots = 0
+        self._current: SimPath | None = None
+
+    # -- the run ---------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        main: Coroutine[Any, Any, Any],
+        *,
+        daemons: Sequence[Spawn[Any]] = (),
+        at_rest: Callable[[], None] | None = None,
+    ) -> Outcome:
+        """Play ``main`` and what it spawns, then let the machine settle, then look at what is left.
+
+        Args:
+            main: the scenario.
+            daemons: paths that are there from the start (kworkers); they run to their first message before ``main``.
+            at_rest: looks at the settled machine; raises `KernelBug`.
+
+        Raises:
+            ForeignAwait: a path awaited something that needs an event loop.
+        """
+        ending = Ending.BUG
+        bug: KernelBug | None = None
+        error: BaseException | None = None
+        try:
+            for request in daemons:
+                self._start(request, None)
+            self._start(Spawn(main, name="main"), None)
+            finished = self._play(self.strategy.pick, 1)
+            if finished and self.settle_jiffies:
+                self.first_act = len(self.record)
+                self.time = TimePolicy.QUIESCENT
+                self._horizon = self.clock.now + self.settle_jiffies
+                self._refresh_timers()
+                finished = self._play(_least_recent, 2)
+            if finished:
+                self._current = None
+                self._hung()
+                if at_rest is not None:
+                    at_rest()
+            ending = Ending.DONE if finished else Ending.BOUND
+        except KernelBug as found:
+            bug = found
+        except ForeignAwait:
+            raise
+        except Exception as raised:
+            _host_error(raised)
+            bug, error = _uncaught(raised, self._current), raised
+        finally:
+            outcome = self._outcome(ending, bug, error)
+            self._drop()
+        return outcome
+
+    def _play(self, pick: Callable[[Sequence[SimPath]], SimPath], act: int) -> bool:
+        """Deliver until nothing moves (true) or the bound on steps is hit (false)."""
+        enabled = self.enabled
+        record = self.record
+        append = record.append
+        observer = self.observer
+        for _ in range(self.steps_max - len(record)):
+            count = len(enabled)
+            if count == self.timers_open:
+                if not self._advance(act):
+                    return True
+                count = len(enabled)
+            path = pick(enabled) if count > 1 else enabled[0]
+            self._current = path
+            append(path.id)
+            operation, actor, args = path.request
+            if actor.tombstone is not None:
+                self._touched_freed(operation, actor, actor.tombstone, path)
+            if operation.guard is not None:
+                actor.guarded.remove(path)  # type: ignore[union-attr]
+            reply = operation.function(actor, *args)
+            if operation.special:
+                self._special(path, operation, actor, count)
+            if actor.guarded:
+                self._recheck(actor)
+            if observer is not None:
+                path.last = len(record)
+                observer(Step(len(record) - 1, self.clock.now, path, operation, actor, args, reply, act))
+            elif act == 2:
+                path.last = len(record)
+            try:
+                request = path.send(reply)
+                if type(request) is not tuple:
+                    request = self._serve(path, request)
+                    if request is None:
+                        continue
+            except StopIteration as stop:
+                self._finish(path, stop.value)
+                continue
+            path.request = request
+            if request[0].guard is not None:
+                self._wait(path, request)
+        return False
+
+    def _outcome(self, ending: Ending, bug: KernelBug | None, error: BaseException | None) -> Outcome:
+        path = self._current
+        outcome = Outcome(ending, len(self.record), self.clock.now, bug, error=error)
+        if bug is not None and path is not None:
+            outcome.culprit = path
+            outcome.operation, outcome.actor = path.request[0], path.request[1]
+        return outcome
+
+    def _drop(self) -> None:
+        """Close what still runs, innermost first, so that nothing outlives the run."""
+        for path in reversed(self.paths):
+            if not path.done and path.timer is None:
+                path.coroutine.close()
+        self.enabled.clear()
+
+    # -- paths -----------------------------------------------------------------------------------------------------
+
+    def _start(self, request: Spawn[Any], parent: SimPath | None) -> SimPath:
+        """Make a path and run it up to its first message."""
+        if parent is None:
+            ordinal = self._roots
+            self._roots += 1
+        else:
+            ordinal = parent.children
+            parent.children += 1
+        path = SimPath(len(self.paths), request.name, request.lane, parent, ordinal)
+        self.paths.append(path)
+        coroutine = path.coroutine = request.coroutine
+        path.send = coroutine.send
+        if request.daemon:
+            path.daemon = True
+        else:
+            self._alive += 1
+        self._resume(path, None)
+        return path
+
+    def _resume(self, path: SimPath, value: Any) -> None:
+        """Run a path up to its next message, from outside the loop."""
+        before, self._current = self._current, path
+        try:
+            request = path.send(value)
+            if type(request) is not tuple:
+                request = self._serve(path, request)
+                if request is None:
+                    return
+        except StopIteration as stop:
+            self._finish(path, stop.value)
+            return
+        finally:
+            if sys.exception() is None:
+                self._current = before
+        path.request = request
+        if request[0].guard is not None:
+            self._wait(path, request)
+        elif path.index < 0:
+            self._enable(path)
+
+    def _serve(self, path: SimPath, request: Any) -> Message | None:
+        """Serve what is not a message until the path asks for a delivery; None when it waits for something else.
+
+        Raises:
+            StopIteration: the path returned meanwhile.
+            ForeignAwait: it awaited something of an event loop.
+        """
+        while type(request) is not tuple:
+            value: Any = None
+            if isinstance(request, Spawn):
+                value = self._start(request, path)
+            elif isinstance(request, Join):
+                child = request.task
+                assert isinstance(child, SimPath)
+                if not child.done:
+                    child.joiner = path
+                    self._disable(path)
+                    return None
+                value = child.result
+            elif isinstance(request, Choose):
+                if request.count < 1:
+                    raise ValueError(f"choose({request.count}): there must be at least one alternative")
+                value = self.strategy.choose(request.count) if request.count > 1 else 0
+                self.record.append(-1 - value)
+            elif isinstance(request, Sleep):
+                self._disable(path)
+                path.request = (WAKE, CLOCK, ())
+                path.deadline = self.clock.now + request.jiffies
+                self.timers.append(path)
+                self._refresh_timers()
+                return None
+            elif isinstance(request, Tell):
+                self._tell(path, message_of(request.message))
+            else:
+                raise _foreign(path, request)
+            request = path.send(value)
+        return request
+
+    def _tell(self, path: SimPath, message: Message) -> None:
+        """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
+        lane = f"tell {message[1].name}"
+        waiting = [other for other in self.paths if not other.done and other.parent is path and other.name == lane]
+
+        async def deliver() -> None:
+            if waiting:
+                await join(waiting[-1])
+            await _deliver(message)
+
+        self._start(Spawn(deliver(), name=lane, lane=path.lane), path)
+
+    def _finish(self, path: SimPath, result: Any) -> None:
+        path.done = True
+        path.result = result
+        if path.index >= 0:
+            self._disable(path)
+        if path.timer is not None:
+            started = path.timer.on_expiry()
+            if started is not None:
+                self._start(started, path)
+            return
+        if not path.daemon:
+            self._alive -= 1
+        joiner = path.joiner
+        if joiner is not None:
+            self._resume(joiner, result)
+
+    def _enable(self, path: SimPath) -> None:
+        path.index = len(self.enabled)
+        self.enabled.append(path)
+
+    def _disable(self, path: SimPath) -> None:
+        index = path.index
+        if index < 0:
+            return
+        last = self.enabled.pop()
+        if last is not path:
+            self.enabled[index] = last
+            last.index = index
+        path.index = -1
+
+    # -- guards ----------------------------------------------------------------------------------------------------
+
+    def _wait(self, path: SimPath, request: Message) -> None:
+        """Put a guarded message in its actor's mailbox; it is enabled while its guard holds."""
+        operation, actor, args = request
+        if actor.guarded:
+            actor.guarded.append(path)  # type: ignore[union-attr]
+        else:
+            actor.guarded = [path]
+        assert operation.guard is not None
+        if actor.tombstone is not None or operation.guard(actor, *args):
+            if path.index < 0:
+                self._enable(path)
+        elif path.index >= 0:
+            self._disable(path)
+
+    def _recheck(self, actor: Actor) -> None:
+        """The actor has changed: which of its guarded messages may be delivered now?"""
+        for path in actor.guarded:
+            operation, _, args = path.request
+            if actor.tombstone is not None or operation.guard(actor, *args):
+                if path.index < 0:
+                    self._enable(path)
+            elif path.index >= 0:
+                self._disable(path)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def _advance(self, act: int) -> bool:
+        """No message can be delivered.  Let time pass, or say that the act is over (false)."""
+        if act == 1:
+            if not self._alive:
+                return False
+            if self.timers_open:
+                return True
+            if not self.timers:
+                self._current = None
+                self._hung()
+                return False
+            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
+            for timer in self.timers:
+                if timer.deadline == earliest:
+                    self._enable(timer)
+                    self.timers_open += 1
+            return True
+        due = [timer for timer in self.timers if timer.deadline <= self._horizon]  # type: ignore[operator]
+        if not due:
+            return False
+        first = min(due, key=lambda timer: (timer.deadline, timer.id))
+        self._enable(first)
+        self.timers_open = 1
+        return True
+
+    def _refresh_timers(self) -> None:
+        """After a timer was set, removed or fired: keep just those enabled that the policy lets fire now."""
+        for timer in self.timers:
+            if timer.index >= 0:
+                self._disable(timer)
+        self.timers_open = 0
+        if self.time is TimePolicy.QUIESCENT or not self.timers:
+            return
+        if self.time is TimePolicy.RECORDED:
+            may_fire = self.timers
+        elif self.early_firings_left:
+            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
+            may_fire = [timer for timer in self.timers if timer.deadline == earliest]
+        else:
+            return
+        for timer in may_fire:
+            self._enable(timer)
+        self.timers_open = len(may_fire)
+
+    def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int) -> None:
+        """What a delivery does to the run besides changing its actor."""
+        if path.deadline is not None:
+            self._fired(path, count)
+        if operation.frees:
+            actor.bury(Tombstone(len(self.record) - 1, path.name, path.lane))
+        if operation.clock and isinstance(actor, Timed):
+            self._arm(actor)
+        if operation.acquires:
+            actor.holder = path
+        elif operation.releases:
+            actor.holder = None
+
+    def _fired(self, path: SimPath, count: int) -> None:
+        """A timer or sleeper is being delivered: time passes."""
+        if count > self.timers_open and self.time is TimePolicy.ADVERSARIAL:
+            self.early_firings_left -= 1
+        deadline = path.deadline
+        assert deadline is not None
+        self.clock.now = max(self.clock.now, deadline)
+        self.timers.remove(path)
+        path.deadline = None
+        self.timers_open -= 1
+        if path.timer is not None:
+            path.timer.pending_timer = None
+        self._refresh_timers()
+
+    def _arm(self, actor: Timed) -> None:
+        """Bring the list of timers in line with the deadline that an operation has set or cleared."""
+        armed: SimPath | None = actor.pending_timer
+        if armed is not None:
+            if armed.deadline == actor.deadline:
+                return
+            self._disable(armed)
+            self.timers.remove(armed)
+            armed.done = True
+            actor.pending_timer = None
+        if actor.deadline is not None:
+            timer = SimPath(len(self.paths), f"timer {actor.name}", "timer", None, actor.armed)
+            actor.armed += 1
+            self.paths.append(timer)
+            timer.timer = actor
+            timer.send = _timer_fired
+            timer.deadline = actor.deadline
+            timer.request = (type(actor).expire.operation, actor, ())  # type: ignore[attr-defined]
+            self.timers.append(timer)
+            actor.pending_timer = timer
+        elif armed is None:
+            return
+        self._refresh_timers()
+
+    # -- what goes wrong -------------------------------------------------------------------------------------------
+
+    def _touched_freed(self, operation: Operation, actor: Actor, grave: Tombstone, path: SimPath) -> NoReturn:
+        where = f" on {path.lane}" if path.lane else ""
+        by = f"{grave.path} on {grave.lane}" if grave.lane else grave.path
+        raise KernelBug(
+            operation.stale,
+            f"{path.name}{where} reached {actor.name} with {operation.expression}, "
+            f"but {by} had freed it at step {grave.step}",
+            clause=f"{actor.role}.{operation.name} after free",
+        )
+
+    def _hung(self) -> None:
+        """Raise when somebody waits for something that will not happen."""
+        stuck = [path for path in self.paths if not path.done and path.deadline is None and _blocked(path)]
+        if not stuck:
+            return
+        waits = []
+        for path in stuck:
+            operation, actor, _ = path.request
+            held = f", held by {actor.holder.name}" if actor.holder is not None else ""
+            waits.append(f"{path.name} waits for {operation.expression} of {actor.name}{held}")
+        raise KernelBug(
+            Kind.DEADLOCK,
+            "nothing can move: " + "; ".join(waits),
+            clause="waits for " + ", ".join(sorted({f"{p.request[1].role}.{p.request[0].name}" for p in stuck})),
+        )
+
+
+def _blocked(path: SimPath) -> bool:
+    """Whether a path waits for a guard, other than where idle daemons park.  Joiners wait for one that does."""
+    if path.timer is not None or path.index >= 0:
+        return False
+    operation, actor, _ = path.request
+    return path in actor.guarded and not operation.parks
+
+
+def _least_recent(enabled: Sequence[SimPath]) -> SimPath:
+    """The fair choice of the second act: whoever has waited longest, in order of age among equals."""
+    return min(enabled, key=lambda path: (path.last, path.id))
+
+
+async def _deliver(message: Message) -> Any:
+    operation, actor, args = message
+    return await getattr(actor, operation.name)(*args)
+
+
+def _where(coroutine: Any) -> str:
+    """File and line of the innermost ``await`` that is somebody's own code."""
+    place = ""
+    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
+        frame = coroutine.cr_frame
+        if "/asyncio/" not in frame.f_code.co_filename:
+            place = f"{FilePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}()"
+        coroutine = coroutine.cr_await
+    return place
+
+
+def _foreign(path: SimPath, yielded: Any) -> ForeignAwait:
+    place = _where(path.coroutine)
+    if isinstance(yielded, Request):
+        return ForeignAwait(f"path {path.name} at {place} made an unknown request {type(yielded).__name__}.")
+    what = "a bare yield (asyncio.sleep(0)?)" if yielded is None else f"{type(yielded).__module__}.{type(yielded).__qualname__}"
+    return ForeignAwait(
+        f"path {path.name!r} awaited {what} at {place}; a simulated run has no event loop to serve it.\n"
+        "  Await operations, sleep(), choose(), spawn() and join() only, or run it live: --runtime asyncio or trio."
+    )
+
+
+_HOSTS = ("asyncio", "trio", "anyio", "sniffio")
+
+
+def _host_error(raised: BaseException) -> None:
+    """Raise `ForeignAwait` when an exception comes from an event loop's library that found no loop running."""
+    last = raised.__traceback__
+    place = None
+    while last is not None:
+        module = last.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if module in _HOSTS:
+            who = f"{FilePath(place[0]).name}:{place[1]} in {place[2]}()" if place else "a path"
+            raise ForeignAwait(
+                f"{who} awaited something of {module}, which a simulated run does not have: {raised}\n"
+                "  Await operations, sleep(), choose(), spawn() and join() only, or run it live: "
+                "--runtime asyncio or trio."
+            ) from raised
+        code = last.tb_frame.f_code
+        place = (code.co_filename, last.tb_lineno, code.co_name)
+        last = last.tb_next
+
+
+def _uncaught(raised: BaseException, path: SimPath | None) -> KernelBug:
+    """An exception of a path's own code, as a finding that says where."""
+    last = raised.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = f"{FilePath(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last is not None else "?"
+    who = path.name if path is not None else "the run"
+    text = str(raised) or "no message"
+    return KernelBug(
+        Kind.EXCEPTION,
+        f"{who} raised {type(raised).__name__} at {place}: {text}",
+        clause=f"{type(raised).__name__} at {place}",
+    )
