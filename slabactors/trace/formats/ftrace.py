@@ -15,9 +15,10 @@ from io import BufferedReader
 from pathlib import Path
 
 from slabactors.errors import TraceFileError
-from slabactors.trace.formats.ftrace_events import PAYLOADS, Payload, SkipReason
+from slabactors.trace.formats.ftrace_events import EVENTS_KNOWN, PAYLOADS, Payload, SkipReason
 
 __all__ = [
+    "EVENTS_KNOWN",
     "SkipReason",
     "SkippedLine",
     "Trace",
@@ -212,7 +213,7 @@ class _Parser:
         text = line.strip().lstrip("\ufeff")
         if not text or text.startswith("#") or _PREAMBLE.match(text):
             self._header(text)
-        elif lost := _LOST.match(text):
+        elif ("LOST" in text or "DROPPED" in text) and (lost := _LOST.match(text)):
             self.trace.lost += int(lost[1] or lost[2] or 0)
             self._skip(number, SkipReason.LOST_EVENTS, text)
         elif self.newlines and not ends:  # the kernel ends every line; the last value of this one may be a part
@@ -282,9 +283,10 @@ class _Parser:
             return SkipReason.HIDDEN_POINTER
         # A kernel prints the same keys every time: one that this event had before is missing because the line was cut.
         seen = self.keys_seen.setdefault(name, set())
-        if any(key in seen and not fields.get(key) for key in grammar.optional):
+        whole = {key for key, value in fields.items() if value or key == "flags"}  # a timer may have no flags
+        if any(key in seen and key not in whole for key in grammar.optional):
             return SkipReason.TRUNCATED
-        seen.update(key for key, value in fields.items() if value)
+        seen |= whole
         return None
 
     def _guess_format(self, head: re.Match[str]) -> None:

@@ -79,7 +79,9 @@ class Payload:
         self.required: list[tuple[str, re.Pattern[str]]] = []
         self.optional: list[str] = []
         self.pointers: list[str] = []
-        whole, kind = r"(?:\(\S{1,200}\)\s{1,24})?", ""  # perf may print where a probe sat before the payload
+        kind = ""
+        # perf may print where the probe sat before the payload; the text of a marker is left as it is
+        whole = "" if template.startswith("<") else r"(?:\(\S{1,200}\)\s{1,24})?"
         for place in _PLACE.finditer(template):
             key, kind = place["key"], place["kind"]
             # Runs of blanks are bounded, so that a damaged line cannot make the match quadratic.

@@ -1,0 +1,1 @@
+"""Which interleavings: strategies, findings, shrinking, campaigns.  Knows nothing of slabs."""

@@ -1,0 +1,143 @@
+"""A finding: a bug with everything needed to see it again, and the file it is kept in."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from slabactors import __version__
+from slabactors.errors import FindingFileError, Kind, OutputError
+from slabactors.runtime.step import Decision, Outcome
+
+FORMAT = "slabactors-finding"
+FORMAT_VERSION = 1
+
+
+class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One decision of a schedule, as it is stored; see `slabactors.runtime.step.Decision`."""
+
+    path: str
+    operation: str
+    actor: str
+    value: int | None = None
+
+    def decision(self) -> Decision:
+        """As the replay uses it."""
+        return Decision(self.path, self.operation, self.actor, self.value)
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A bug with everything needed to see it again.
+
+    Attributes:
+        format: always ``slabactors-finding``.
+        format_version: of this file.
+        program_version: of slabactors.
+        scenario: the target, as it is given to the commands.
+        scenario_digest: of the scenario's source, to say so when it has changed.
+        lifecycle: the generation it was found in.
+        parameters: of the scenario and the machine.
+        strategy: what found it.
+        seed: of the search.
+        execution: in which execution of the search it was found first.
+        signature: the same for the same bug in other runs.
+        kind: the class of bug.
+        message: one sentence.
+        preemptions: switches away from a path that could have gone on.
+        schedule: the choices that lead to it.
+    """
+
+    format: str = FORMAT
+    format_version: int = FORMAT_VERSION
+    program_version: str = __version__
+    scenario: str
+    scenario_digest: str
+    lifecycle: str
+    parameters: dict[str, Any]
+    strategy: str
+    seed: int
+    execution: int
+    signature: str
+    kind: Kind
+    message: str
+    preemptions: int
+    schedule: list[Choice]
+
+
+def signature(outcome: Outcome) -> str:
+    """What a bug is called wherever and whenever it shows: kind, clause, and the role of the path that hit it."""
+    bug = outcome.bug
+    assert bug is not None
+    text = f"{bug.kind.value}: {bug.clause}"
+    if outcome.culprit is not None:
+        role = re.sub(r"[/:]?\d+(:\d+)?", "", re.sub(r"^timer .*", "timer", outcome.culprit.name))
+        text += f" by {role}"
+    return text
+
+
+def file_name(finding: Finding) -> str:
+    """A name for the finding's file, made of its lifecycle and signature."""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{finding.lifecycle} {finding.signature}".lower()).strip("-")
+    return f"{slug[:100].rstrip('-')}.json"
+
+
+def save(finding: Finding, path: Path) -> None:
+    """Write a finding's file, whole or not at all.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+    data = msgspec.json.format(msgspec.json.encode(finding), indent=1) + b"\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the finding to {path}: {error.strerror}.\n  Give a directory that can be written to: --save DIR."
+        ) from error
+
+
+def load(path: Path) -> Finding:
+    """Read a finding's file.
+
+    Raises:
+        FindingFileError: it is missing, truncated, something else, or of another format version.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FindingFileError(
+            f"cannot read the finding {path}: {error.strerror}.\n"
+            "  Findings are written by: slabactors explore SCENARIO --save DIR"
+        ) from error
+    try:
+        head = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FindingFileError(
+            f"{path} is not a finding: expected one JSON document, found {len(data)} bytes that are not ({error}).\n"
+            "  It may have been cut short; find it again: slabactors explore SCENARIO --save DIR"
+        ) from error
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise FindingFileError(
+            f"{path} is JSON but not a finding: expected \"format\": \"{FORMAT}\".\n"
+            "  Findings are written by: slabactors explore SCENARIO --save DIR"
+        )
+    if head.get("format_version") != FORMAT_VERSION:
+        raise FindingFileError(
+            f"{path} has format version {head.get('format_version')}, made by slabactors "
+            f"{head.get('program_version', '?')}; this is slabactors {__version__}, which reads version {FORMAT_VERSION}.\n"
+            "  Find it again with this version: slabactors explore SCENARIO --save DIR"
+        )
+    try:
+        return msgspec.json.decode(data, type=Finding)
+    except msgspec.ValidationError as error:
+        raise FindingFileError(f"{path} is a damaged finding: {error}.\n  Find it again: slabactors explore") from error

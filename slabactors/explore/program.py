@@ -1,0 +1,52 @@
+"""What a search searches: something that can be run again and again, each time from the same beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from slabactors.runtime.simulated import Simulation, Strategy
+from slabactors.runtime.step import Observer, Outcome, TimePolicy
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of a program.
+
+    Attributes:
+        simulation: the driver, with the record of every choice.
+        outcome: how it ended.
+        world: what the program was run on, for properties; disposed of by `Program.dispose`.
+    """
+
+    simulation: Simulation
+    outcome: Outcome
+    world: Any
+
+
+class Program(Protocol):
+    """A scenario with its parameters, bound to a lifecycle and a machine."""
+
+    @property
+    def sometimes(self) -> Sequence[str]:
+        """What at least one run of a search must reach, as sentences."""
+        ...
+
+    def execute(self, strategy: Strategy, *, observer: Observer | None = None, time: TimePolicy | None = None) -> Execution:
+        """Run once.
+
+        Args:
+            strategy: picks the steps.
+            observer: called after each step; one with a ``follow`` method is told the simulation first.
+            time: overrides the program's own policy.
+        """
+        ...
+
+    def reached(self, execution: Execution) -> Sequence[bool]:
+        """Which of `sometimes` a run has reached."""
+        ...
+
+    def dispose(self, execution: Execution) -> None:
+        """Let go of a run's world."""
+        ...

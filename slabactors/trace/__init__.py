@@ -1,0 +1,1 @@
+"""What happened: logs, causality, tables, and foreign formats."""
