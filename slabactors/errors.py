@@ -43,13 +43,15 @@ class KernelBug(SlabactorsError):
         kind: the class of bug.
         message: one sentence for a person; may name objects of this run.
         clause: what was violated, free of names and numbers of this run; part of the finding's signature.
+        about: the actor it is about, when no single step broke the rule.
     """
 
-    def __init__(self, kind: Kind, message: str, *, clause: str) -> None:
+    def __init__(self, kind: Kind, message: str, *, clause: str, about: object = None) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.clause = clause
+        self.about = about
 
 
 class UsageError(SlabactorsError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slabactors.actors import Clock, Spawn
@@ -60,7 +60,7 @@ class Machine:
         caches: every cache ever made, children among them; for reports and checkers.
         slabs: every slab ever made.
         memcgs: every memcg ever made.
-        destroyed: names of destroyed caches, with the jiffy at which each went.
+        destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         shrinkers: what memory pressure asks for objects.
     """
 
@@ -96,9 +96,13 @@ class Machine:
             threads.append(Spawn(vmscan.kswapd(self.cpus[0]), name="kswapd0", lane="kswapd0", daemon=True))
         return threads
 
-    def new_cache(self, name: str, object_size: int, *, reclaimable: bool = False) -> KmemCache:
+    def new_cache(
+        self, name: str, object_size: int, *, reclaimable: bool = False, min_partial: int | None = None
+    ) -> KmemCache:
         """A root cache, ready to be used.  For kmem_cache_create()."""
         shape = self.allocator.geometry(object_size, self.config.cpus)
+        if min_partial is not None:
+            shape = replace(shape, min_partial=min_partial)
         cache = KmemCache(name, object_size, shape, reclaimable=reclaimable)
         self.allocator.build(self, cache)
         self.caches.append(cache)

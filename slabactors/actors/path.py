@@ -102,9 +102,7 @@ async def start(request: Spawn[T]) -> Task[T]:
     return task
 
 
-async def spawn(
-    coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False
-) -> Task[T]:
+async def spawn(coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False) -> Task[T]:
     """Start a path and return at once.  The arguments are those of `Spawn`."""
     task: Task[T] = await _serve(Spawn(coroutine, name=name, lane=lane, daemon=daemon))
     return task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from slabactors.actors import Actor
 from slabactors.checkers.base import Checker
 from slabactors.errors import Kind, KernelBug
 from slabactors.mm.page_alloc import PAGE_SIZE
@@ -36,17 +37,23 @@ class Accounting(Checker):
         held = sum(1 << slab.order for slab in slabs)
         taken = machine.page_alloc.pages - machine.page_alloc.free
         if held != taken:
-            _wrong(f"{taken} pages are taken from the page allocator, slabs hold {held}", "pages taken")
+            _wrong(
+                f"{taken} pages are taken from the page allocator, slabs hold {held}", "pages taken", machine.page_alloc
+            )
         for cache in machine.children():
             assert cache.params is not None
             pages = sum(1 << slab.order for slab in slabs if slab.cache is cache)
             if cache.params.pages != pages:
-                _wrong(f"nr_pages of {cache.name} is {cache.params.pages}, its slabs have {pages} pages", "nr_pages")
+                _wrong(
+                    f"nr_pages of {cache.name} is {cache.params.pages}, its slabs have {pages} pages",
+                    "nr_pages",
+                    cache.params,
+                )
         for memcg in machine.memcgs:
             if memcg.tombstone is None:
                 charged = PAGE_SIZE * sum(1 << slab.order for slab in slabs if slab.memcg is memcg)
                 if memcg.usage != charged:
-                    _wrong(f"usage of {memcg.name} is {memcg.usage} bytes, {charged} are charged", "memcg usage")
+                    _wrong(f"usage of {memcg.name} is {memcg.usage} bytes, {charged} are charged", "memcg usage", memcg)
                 self._references(machine, memcg)
 
     def _references(self, machine: Machine, memcg: MemCgroup) -> None:
@@ -57,8 +64,9 @@ class Accounting(Checker):
                 f"{memcg.name} has {memcg.references} references; its {children} caches, its pages and its directory "
                 f"hold {expected}",
                 "memcg references",
+                memcg,
             )
 
 
-def _wrong(message: str, clause: str) -> NoReturn:
-    raise KernelBug(Kind.ACCOUNTING, message, clause=clause)
+def _wrong(message: str, clause: str, about: Actor) -> NoReturn:
+    raise KernelBug(Kind.ACCOUNTING, message, clause=clause, about=about)

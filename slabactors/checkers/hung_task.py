@@ -41,9 +41,11 @@ class HungTask(Checker):
                     Kind.ZOMBIE,
                     f"{cache.name} is still there {age}: {pages} pages without objects keep it, {pending}",
                     clause="empty dead cache never destroyed",
+                    about=params,
                 )
             raise KernelBug(
                 Kind.LOST_WAKEUP,
                 f"{cache.name} is still there {age}: it has no pages, and {pending}",
                 clause="dead cache without pages never destroyed",
+                about=params,
             )

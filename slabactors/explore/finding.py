@@ -128,7 +128,7 @@ def load(path: Path) -> Finding:
         ) from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise FindingFileError(
-            f"{path} is JSON but not a finding: expected \"format\": \"{FORMAT}\".\n"
+            f'{path} is JSON but not a finding: expected "format": "{FORMAT}".\n'
             "  Findings are written by: slabactors explore SCENARIO --save DIR"
         )
     if head.get("format_version") != FORMAT_VERSION:

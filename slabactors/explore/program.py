@@ -33,7 +33,9 @@ class Program(Protocol):
         """What at least one run of a search must reach, as sentences."""
         ...
 
-    def execute(self, strategy: Strategy, *, observer: Observer | None = None, time: TimePolicy | None = None) -> Execution:
+    def execute(
+        self, strategy: Strategy, *, observer: Observer | None = None, time: TimePolicy | None = None
+    ) -> Execution:
         """Run once.
 
         Args:

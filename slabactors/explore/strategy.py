@@ -54,19 +54,27 @@ class FollowRecord:
     """
 
     name = "record"
-    simulation: Simulation
 
     def __init__(self, record: Sequence[int]) -> None:
         self._record = record
+        self._simulation: Simulation | None = None
+
+    def follow(self, simulation: Simulation) -> None:
+        """The run that repeats the record."""
+        self._simulation = simulation
+
+    def _next(self) -> int:
+        assert self._simulation is not None
+        return self._record[len(self._simulation.record)]
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """The path that was picked then."""
-        wanted = self._record[len(self.simulation.record)]
+        wanted = self._next()
         return next(path for path in enabled if path.id == wanted)
 
     def choose(self, count: int) -> int:
         """The value that was chosen then."""
-        return -1 - self._record[len(self.simulation.record)]
+        return -1 - self._next()
 
 
 STRATEGIES = {"random": RandomWalk}

@@ -103,7 +103,9 @@ class Work(Timed):
         self.pending = False
         if self.function is None:
             raise KernelBug(
-                Kind.BUG_ON, f"{self.name} has no function to call: NULL pointer dereference", clause="work without function"
+                Kind.BUG_ON,
+                f"{self.name} has no function to call: NULL pointer dereference",
+                clause="work without function",
             )
         return self.function
 

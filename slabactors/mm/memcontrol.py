@@ -114,6 +114,8 @@ class MemCgroup(Actor):
         self.usage = 0
         self.failcnt = 0
         self.online = True
+        self.removed_at = 0
+        """Jiffies; for reports."""
         self.dead = False
         self.kmem_reference = True
         self.references = 2
@@ -241,6 +243,7 @@ async def mem_cgroup_rmdir(cpu: Cpu, memcg: MemCgroup) -> None:
 
     Models mem_cgroup_pre_destroy() or mem_cgroup_css_offline(), as the lifecycle has it, then mem_cgroup_css_free().
     """
+    memcg.removed_at = cpu.machine.clock.now
     await cpu.machine.lifecycle.offline(cpu, memcg)
     if await memcg.mark_dead():
         await mem_cgroup_put(memcg)

@@ -104,7 +104,9 @@ class KmemCache(Actor):
         """``kmem_cache_free(kmem_cache, s)``: the cache is gone, with its per-CPU and per-node structures."""
 
 
-async def kmem_cache_create(cpu: Cpu, name: str, object_size: int, *, reclaimable: bool = False) -> KmemCache:
+async def kmem_cache_create(
+    cpu: Cpu, name: str, object_size: int, *, reclaimable: bool = False, min_partial: int | None = None
+) -> KmemCache:
     """Create a root cache.  Sleeps.
 
     Models kmem_cache_create() (mm/slab_common.c, v3.8).  Deviation: caches are never merged.
@@ -114,10 +116,12 @@ async def kmem_cache_create(cpu: Cpu, name: str, object_size: int, *, reclaimabl
         name: as in /proc/slabinfo.
         object_size: bytes.
         reclaimable: its objects can be given to a `Shrinker`.
+        min_partial: how many slabs a node keeps listed whatever is in them, for it and its children; what the
+            allocator computes by default (at least 5 in SLUB of 3.8, which does not let it be less).
     """
     machine = cpu.machine
     await machine.slab_mutex.lock()
-    cache = machine.new_cache(name, object_size, reclaimable=reclaimable)
+    cache = machine.new_cache(name, object_size, reclaimable=reclaimable, min_partial=min_partial)
     await machine.slab_mutex.unlock()
     return cache
 
@@ -182,10 +186,12 @@ async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     await machine.allocator.close(cpu, cache)
     await machine.slab_mutex.unlock()
     # Window: shut down, and still reachable through the root's array.
-    if cache.params is not None:
+    params = cache.params
+    if params is not None:
         await memcg_release_cache(cpu, cache)
     await cache.free()
-    machine.destroyed.append((cache.name, machine.clock.now))
+    since = params.memcg.removed_at if params is not None else machine.clock.now
+    machine.destroyed.append((cache.name, machine.clock.now - since))
 
 
 def live_objects(slabs: list[Any], cache: KmemCache) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, operation
+from slabactors.errors import Kind, KernelBug
 from slabactors.mm.slub_slab import Slab, SlabObject
 
 if TYPE_CHECKING:
@@ -151,6 +152,15 @@ class KmemCacheNode(Actor):
     def _unlocked(self) -> bool:
         return not self.locked
 
+    def _list_del(self, slab: Slab) -> None:
+        if slab not in self.partial:
+            raise KernelBug(
+                Kind.BUG_ON,
+                f"list_del corruption: {slab.name} is not on the partial list of {self.name} any more",
+                clause="list_del corruption of a partial list",
+            )
+        self.partial.remove(slab)
+
     def _too_many(self) -> bool:
         return len(self.partial) > self.min_partial
 
@@ -186,7 +196,7 @@ class KmemCacheNode(Actor):
     def remove_and_unlock(self, slabs: list[Slab]) -> None:
         """``remove_partial(n, page); spin_unlock()``."""
         for slab in slabs:
-            self.partial.remove(slab)
+            self._list_del(slab)
         self.locked = False
 
     @operation(releases=True)
@@ -249,7 +259,7 @@ class KmemCacheNode(Actor):
     def take_empty(self, slabs: list[Slab]) -> None:
         """``remove_partial()`` without the lock: the cache is being closed, nobody else should be here."""
         for slab in slabs:
-            self.partial.remove(slab)
+            self._list_del(slab)
 
     @operation
     def slabs_left(self) -> int:

@@ -32,6 +32,7 @@ class Event:
         causes: indices of events that directly happen before it.
         conflicts: those of `causes` that are by other paths and meet it in a cell.
         past: mask of the indices of all events that happen before it.
+        could_go_on: its path's next message could have been delivered right after it.
     """
 
     index: int
@@ -46,6 +47,7 @@ class Event:
     causes: list[int] = field(default_factory=list)
     conflicts: list[int] = field(default_factory=list)
     past: int = 0
+    could_go_on: bool = False
 
 
 MISSING: Any = object()
@@ -82,9 +84,7 @@ class History:
         self._learn_paths()
         path = step.path
         assert isinstance(path, SimPath)
-        self._append(
-            Event(step.index, step.now, path, step.operation, step.actor, step.args, step.reply, step.act)
-        )
+        self._append(Event(step.index, step.now, path, step.operation, step.actor, step.args, step.reply, step.act))
 
     def broke(self, path: SimPath, act: int) -> None:
         """The run ended with a bug at this path's pending step, which was never observed."""
@@ -101,9 +101,15 @@ class History:
             self.events[-1].choices.append((path, value))
 
     def _learn_paths(self) -> None:
-        """Paths made since the last event: timers by the event at hand, others by the one before."""
+        """Look at what the step before has led to: new paths, and whether its own path could have gone on.
+
+        Paths made since are of the step before, but for timers: those the step at hand has just armed.
+        """
         simulation = self._simulation
         assert simulation is not None
+        if self.events:
+            before = self.events[-1]
+            before.could_go_on = not before.path.done and self._enabled_before(before.path)
         current = len(self.events)
         for path in simulation.paths[self._known_paths :]:
             self._starter[path] = current if path.timer is not None else current - 1
@@ -149,9 +155,16 @@ class History:
             siblings.append(index)
 
     @staticmethod
+    def _enabled_before(path: SimPath) -> bool:
+        """Whether a path waited for nothing but its turn.  Asked one step late: the step between may have disabled it."""
+        return path.index >= 0 and path.deadline is None
+
+    @staticmethod
     def _meet(cells: _Cells, index: int, reads: int, writes: int) -> list[int]:
         met = [
-            event for event, other_reads, other_writes in cells.touches if writes & (other_reads | other_writes) or other_writes & reads
+            event
+            for event, other_reads, other_writes in cells.touches
+            if writes & (other_reads | other_writes) or other_writes & reads
         ]
         if writes == -1:
             cells.touches.clear()

@@ -560,7 +560,11 @@ def _foreign(path: SimPath, yielded: Any) -> ForeignAwait:
     place = _where(path.coroutine)
     if isinstance(yielded, Request):
         return ForeignAwait(f"path {path.name} at {place} made an unknown request {type(yielded).__name__}.")
-    what = "a bare yield (asyncio.sleep(0)?)" if yielded is None else f"{type(yielded).__module__}.{type(yielded).__qualname__}"
+    what = (
+        "a bare yield (asyncio.sleep(0)?)"
+        if yielded is None
+        else f"{type(yielded).__module__}.{type(yielded).__qualname__}"
+    )
     return ForeignAwait(
         f"path {path.name!r} awaited {what} at {place}; a simulated run has no event loop to serve it.\n"
         "  Await operations, sleep(), choose(), spawn() and join() only, or run it live: --runtime asyncio or trio."

@@ -1,0 +1,77 @@
+"""What commands print: text on stdout, or one JSON document; progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+
+def say(text: str = "") -> None:
+    """Print a line of the command's result."""
+    print(text)  # noqa: T201
+
+
+def say_json(document: Any) -> None:
+    """Print the command's result as one JSON document."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def note(text: str) -> None:
+    """Say something that is not part of the result."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+class Progress:
+    """A progress bar on stderr for anything longer than a second; nothing when stderr is no terminal.
+
+    Args:
+        what: what is going on.
+        total: how many units there are.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._started = time.monotonic()
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def update(self, done: int, found: int) -> None:
+        """So many units are done, and so many distinct bugs found."""
+        if self._bar is None:
+            if time.monotonic() - self._started < 1 or not sys.stderr.isatty():
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[found]} distinct bugs"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=self._total, found=found)
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, found=found)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

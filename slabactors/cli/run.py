@@ -1,0 +1,154 @@
+"""``slabactors run``, and what other commands share with it: a log, and what became of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slabactors import __version__
+from slabactors.cli import BUG, FINE, UNDETERMINED
+from slabactors.cli.output import say, say_json
+from slabactors.errors import UsageError
+from slabactors.explore.finding import signature
+from slabactors.explore.program import Execution
+from slabactors.explore.strategy import RandomWalk
+from slabactors.kernel.jiffies import HZ
+from slabactors.machine import Machine
+from slabactors.runtime.step import Ending, Outcome
+from slabactors.scenario import BoundScenario, find
+from slabactors.trace.log import RunLog
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[RunLog]:
+    """A log file for one run."""
+    with RunLog(path) as log:
+        yield log
+
+
+def write_end(log: RunLog, outcome: Outcome, machine: Machine) -> None:
+    """The log's last line."""
+    bug = outcome.bug
+    log.end(
+        ending=outcome.ending,
+        deliveries=outcome.deliveries,
+        jiffies=outcome.now,
+        seconds=outcome.now / HZ,
+        kind=bug.kind if bug is not None else None,
+        message=bug.message if bug is not None else None,
+        signature=signature(outcome) if bug is not None else None,
+        caches=caches_of(machine),
+    )
+
+
+def caches_of(machine: Machine) -> list[dict[str, Any]]:
+    """What became of each cache that was ever made."""
+    gone = dict(machine.destroyed)
+    rows = []
+    for cache in machine.caches:
+        params = cache.params
+        dead = params is not None and not params.memcg.online
+        rows.append(
+            {
+                "cache": cache.name,
+                "state": "destroyed" if cache.name in gone else "dead" if dead else "alive",
+                "pages": params.pages if params is not None and cache.name not in gone else 0,
+                "work_pending": params is not None and cache.name not in gone and params.destroy.pending,
+                "seconds_to_destruction": gone[cache.name] / HZ if cache.name in gone and params is not None else None,
+            }
+        )
+    return rows
+
+
+def run_once(
+    target: str,
+    lifecycle: str | None,
+    settings: list[str],
+    *,
+    seed: int,
+    runtime: str,
+    log: Path | None,
+    time_scale: float,
+    jitter: float,
+    json: bool,
+) -> int:
+    """Run a scenario once with either driver."""
+    if time_scale <= 0:
+        raise UsageError(f"--time-scale must be more than 0, not {time_scale}.\n  Type for example: --time-scale 10000")
+    if not 0 <= jitter <= 1:
+        raise UsageError(f"--jitter must be from 0 to 1, not {jitter}.")
+    program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
+    facts = {
+        "version": __version__,
+        "scenario": program.scenario.name,
+        "lifecycle": program.lifecycle.name,
+        "parameters": program.settings,
+        "seed": seed,
+        "runtime": runtime,
+    }
+    if log is None:
+        execution = _execute(program, seed, runtime, time_scale, jitter, None)
+    else:
+        with logged(log) as sink:
+            sink.run(**facts)
+            execution = _execute(program, seed, runtime, time_scale, jitter, sink)
+            write_end(sink, execution.outcome, execution.world)
+    return report(execution.outcome, execution.world, facts, json=json)
+
+
+def _execute(
+    program: BoundScenario, seed: int, runtime: str, time_scale: float, jitter: float, sink: RunLog | None
+) -> Execution:
+    if runtime == "sim":
+        return program.execute(RandomWalk(f"{seed}/0"), observer=sink)
+    from slabactors.cli.live import run_live
+
+    return run_live(program, seed=seed, backend=runtime, time_scale=time_scale, jitter=jitter, observer=sink)
+
+
+def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool) -> int:
+    """Print what became of a run, and give the exit code that says so."""
+    bug = outcome.bug
+    caches = caches_of(machine)
+    if json:
+        say_json(
+            facts
+            | {
+                "ending": outcome.ending.value,
+                "deliveries": outcome.deliveries,
+                "seconds": outcome.now / HZ,
+                "work_runs": machine.system_wq.executed,
+                "pages": machine.page_alloc.pages - machine.page_alloc.free,
+                "caches": caches,
+                "finding": None
+                if bug is None
+                else {"signature": signature(outcome), "kind": bug.kind.value, "message": bug.message},
+            }
+        )
+    else:
+        say(
+            f"{facts['scenario']} under {facts['lifecycle']} ({facts['runtime']}, seed {facts['seed']}): "
+            f"{outcome.deliveries} steps, {outcome.now / HZ:.2f} virtual seconds, {machine.system_wq.executed} work runs"
+        )
+        for row in caches:
+            say(f"  {row['cache']:<24} {_fate(row)}")
+        if bug is not None:
+            say(f"  {signature(outcome)}")
+            say(f"  {bug.message}")
+            say("  Shrink and explain it with: slabactors explore, then slabactors why")
+    if bug is not None:
+        return BUG
+    return FINE if outcome.ending is Ending.DONE else UNDETERMINED
+
+
+def _fate(row: dict[str, Any]) -> str:
+    match row["state"]:
+        case "destroyed" if row["seconds_to_destruction"] is not None:
+            return f"destroyed {row['seconds_to_destruction']:.2f} virtual seconds after its memcg was removed"
+        case "dead":
+            pending = "pending" if row["work_pending"] else "not pending"
+            return f"dead, {row['pages']} pages, work {pending}"
+        case state:
+            return str(state)

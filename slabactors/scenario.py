@@ -1,0 +1,404 @@
+"""The meeting point: a scenario is an ``async def`` over a machine, run by either driver, explored and replayed.
+
+from slabactors.scenario import Machine, scenario
+
+@scenario(title="What happens when ...", cpus=2)
+async def my_story(machine: Machine, *, objects: int = 1) -> None:
+    ...
+
+if __name__ == "__main__":
+    my_story.main()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from slabactors.actors import Clock
+from slabactors.errors import ScenarioError, UnknownName
+from slabactors.explore.program import Execution
+from slabactors.lifecycle import Lifecycle, lifecycle
+from slabactors.machine import CHECKER_INSTANCES, SETTLE_JIFFIES, Machine, MachineConfig
+from slabactors.runtime.simulated import Simulation, Strategy
+from slabactors.runtime.step import Observer, TimePolicy
+
+__all__ = ["BoundScenario", "Machine", "Scenario", "find", "load_file", "scenario", "shipped"]
+
+Story = Callable[..., Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One knob of a scenario or of its machine.
+
+    Attributes:
+        name: as in ``--set name=value``.
+        type: bool, int, float or str.
+        default: used when it is not set.
+    """
+
+    name: str
+    type: type
+    default: Any
+
+    def parse(self, text: str) -> Any:
+        """The value that a command-line text stands for.
+
+        Raises:
+            ScenarioError: the text is not of the parameter's type.
+        """
+        if self.type is bool:
+            lowered = text.lower()
+            if lowered in ("true", "yes", "on", "1"):
+                return True
+            if lowered in ("false", "no", "off", "0"):
+                return False
+        elif self.type is str:
+            return text
+        else:
+            try:
+                return self.type(text)
+            except ValueError:
+                pass
+        raise ScenarioError(
+            f"parameter {self.name!r} is {_article(self.type)}, not {text!r}.\n  Type for example: --set {self.name}={self.default}"
+        )
+
+    def check(self, value: Any) -> Any:
+        """A value given from Python or from a finding file, if it is of the parameter's type.
+
+        Raises:
+            ScenarioError: it is not.
+        """
+        if type(value) is self.type or (self.type is float and type(value) is int):
+            return value
+        raise ScenarioError(f"parameter {self.name!r} is {_article(self.type)}, not {value!r}.")
+
+
+def _article(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A story that is run, explored and replayed.
+
+    Attributes:
+        name: as the commands call it.
+        title: one line.
+        function: the ``async def`` over a machine.
+        config: the machine it wants, before ``--set``.
+        lifecycle: the generation it is about unless another is asked for.
+        time: when timers may fire.
+        early_firings_max: how many timers may fire while something else could still run.
+        steps_max: bound on the steps of a run.
+    """
+
+    name: str
+    title: str
+    function: Story
+    config: MachineConfig
+    lifecycle: str
+    time: TimePolicy
+    early_firings_max: int
+    steps_max: int = 20_000
+
+    @property
+    def story(self) -> str:
+        """The whole story: the docstring of the function, or of its file."""
+        own = inspect.getdoc(self.function)
+        module = sys.modules.get(self.function.__module__)
+        return own or (inspect.getdoc(module) if module is not None else None) or self.title
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Its own knobs."""
+        found = {}
+        hints = typing.get_type_hints(self.function)
+        for name, parameter in list(inspect.signature(self.function).parameters.items())[1:]:
+            kind = hints.get(name, str)
+            if kind not in (bool, int, float, str) or parameter.default is inspect.Parameter.empty:
+                raise ScenarioError(
+                    f"scenario {self.name}: parameter {name!r} must be a bool, int, float or str with a default value."
+                )
+            found[name] = Parameter(name, kind, parameter.default)
+        return found
+
+    @property
+    def machine_parameters(self) -> dict[str, Parameter]:
+        """The knobs of its machine."""
+        return {
+            item.name: Parameter(item.name, type(getattr(self.config, item.name)), getattr(self.config, item.name))
+            for item in fields(MachineConfig)
+        }
+
+    @property
+    def digest(self) -> str:
+        """A digest of the function's source, to notice that a finding is of another version of the scenario."""
+        try:
+            source = inspect.getsource(self.function)
+        except OSError:
+            source = self.name
+        return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+    def bind(
+        self, *, lifecycle_name: str | None = None, settings: dict[str, Any] | Sequence[str] = ()
+    ) -> BoundScenario:
+        """The scenario with its parameters and a lifecycle, ready to be run.
+
+        Args:
+            lifecycle_name: the generation; the scenario's own by default.
+            settings: values by name, or ``name=value`` texts; of the scenario's and the machine's parameters.
+
+        Raises:
+            UnknownName: there is no such lifecycle or parameter.
+            ScenarioError: a value does not fit.
+        """
+        own, of_machine = self.parameters, self.machine_parameters
+        known = {**of_machine, **own}
+        values: dict[str, Any] = {}
+        if isinstance(settings, dict):
+            pairs = [(name, value, False) for name, value in settings.items()]
+        else:
+            pairs = []
+            for text in settings:
+                name, separator, value = text.partition("=")
+                if not separator:
+                    raise ScenarioError(f"expected name=value, found {text!r}.\n  Type for example: --set cpus=2")
+                pairs.append((name.strip().replace("-", "_"), value.strip(), True))
+        for name, value, is_text in pairs:
+            if name not in known:
+                raise UnknownName(f"parameter of {self.name}", name, sorted(known))
+            values[name] = known[name].parse(value) if is_text else known[name].check(value)
+        machine_values = {name: value for name, value in values.items() if name in of_machine and name not in own}
+        config = replace(self.config, **machine_values)
+        _check_config(config)
+        return BoundScenario(
+            self,
+            lifecycle(lifecycle_name or self.lifecycle),
+            config,
+            {name: values.get(name, parameter.default) for name, parameter in own.items()},
+            dict(sorted(values.items())),
+        )
+
+    def main(self) -> None:
+        """Run the command line on this scenario: what ``python my_scenario.py`` does."""
+        from slabactors.cli import main
+
+        file = inspect.getfile(self.function)
+        arguments = sys.argv[1:]
+        command = arguments[0] if arguments and not arguments[0].startswith("-") else "explore"
+        rest = arguments[1:] if arguments and arguments[0] == command else arguments
+        main([command, f"{file}:{self.function.__name__}", *rest])
+
+
+def _check_config(config: MachineConfig) -> None:
+    from slabactors.mm.slub import MODELS
+
+    if not 1 <= config.cpus <= 64:
+        raise ScenarioError(f"a machine has 1 to 64 CPUs, not {config.cpus}.\n  Type for example: --set cpus=2")
+    if config.pages < 1 or config.kworkers < 1 or config.pre_destroy_runs < 1:
+        raise ScenarioError("pages, kworkers and pre_destroy_runs must be at least 1.")
+    if config.watermark_low < 0:
+        raise ScenarioError("watermark_low must be 0 (no kswapd) or a number of pages.")
+    if config.allocator not in MODELS:
+        raise UnknownName("allocator model", config.allocator, sorted(MODELS))
+
+
+@dataclass(frozen=True)
+class BoundScenario:
+    """A scenario with its parameters, bound to a lifecycle and a machine: a program that a search can run.
+
+    Attributes:
+        scenario: the story.
+        lifecycle: the generation it runs under.
+        config: the machine it runs on.
+        arguments: its parameters, all of them.
+        settings: those that were set, of the scenario and the machine.
+    """
+
+    scenario: Scenario
+    lifecycle: Lifecycle
+    config: MachineConfig
+    arguments: dict[str, Any]
+    settings: dict[str, Any]
+
+    def machine(self, clock: Clock) -> Machine:
+        """A new machine for one run."""
+        return Machine(clock, self.lifecycle, self.config)
+
+    def main(self, machine: Machine) -> Coroutine[Any, Any, None]:
+        """The story's path over a machine."""
+        return self.scenario.function(machine, **self.arguments)
+
+    @property
+    def sometimes(self) -> Sequence[str]:
+        """What at least one run of a search must reach for its verdict to mean anything."""
+        return [f"{checker.name}: {checker.sometimes}" for checker in CHECKER_INSTANCES]
+
+    def execute(
+        self, strategy: Strategy, *, observer: Observer | None = None, time: TimePolicy | None = None
+    ) -> Execution:
+        """Run once in the simulator; see `slabactors.explore.program.Program`."""
+        simulation = Simulation(
+            strategy,
+            time=time or self.scenario.time,
+            early_firings_max=self.scenario.early_firings_max,
+            steps_max=self.scenario.steps_max,
+            settle_jiffies=SETTLE_JIFFIES,
+            observer=observer,
+        )
+        for listener in (strategy, observer):
+            follow = getattr(listener, "follow", None)
+            if follow is not None:
+                follow(simulation)
+        machine = self.machine(simulation.clock)
+        outcome = simulation.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+        return Execution(simulation, outcome, machine)
+
+    def reached(self, execution: Execution) -> Sequence[bool]:
+        """Which of `sometimes` a run has reached."""
+        return [checker.reached(execution.world) for checker in CHECKER_INSTANCES]
+
+    def dispose(self, execution: Execution) -> None:
+        """Untie a run's machine."""
+        execution.world.dispose()
+
+
+def scenario(
+    *,
+    title: str,
+    lifecycle: str = "v5",
+    time: TimePolicy | str = TimePolicy.ADVERSARIAL,
+    early_firings_max: int = 3,
+    **machine: Any,
+) -> Callable[[Story], Scenario]:
+    """Make an ``async def story(machine, *, knob=default ...)`` a scenario.
+
+    Args:
+        title: one line.
+        lifecycle: the generation it is about.
+        time: when timers may fire; adversarial unless the story is about delays.
+        early_firings_max: how many timers may fire while something else could still run.
+        machine: fields of `MachineConfig`.
+    """
+
+    def decorate(function: Story) -> Scenario:
+        if not inspect.iscoroutinefunction(function):
+            raise ScenarioError(f"a scenario is an async def; {function.__qualname__} is not.")
+        return Scenario(
+            name=function.__name__.replace("_", "-"),
+            title=title,
+            function=function,
+            config=MachineConfig(**machine),
+            lifecycle=lifecycle,
+            time=TimePolicy(time),
+            early_firings_max=early_firings_max,
+        )
+
+    return decorate
+
+
+# -- finding them ------------------------------------------------------------------------------------------------------
+
+
+def _shipped_directory() -> Path:
+    """Where the shipped scenarios are: inside the installed package, or beside it in a checkout."""
+    installed = Path(__file__).parent / "shipped_scenarios"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "scenarios"
+
+
+def shipped() -> dict[str, Path]:
+    """Name and file of every shipped scenario: ``dead-cache/emptied`` is in ``dead_cache/emptied.py``."""
+    directory = _shipped_directory()
+    return {
+        file.relative_to(directory).with_suffix("").as_posix().replace("_", "-"): file
+        for file in sorted(directory.glob("*/*.py"))
+        if not file.name.startswith("_")
+    }
+
+
+def load_file(file: Path, *, name: str | None = None) -> list[Scenario]:
+    """Import a file and give its scenarios, in the order of the file.
+
+    Args:
+        file: a Python file.
+        name: the module name to import it under.
+
+    Raises:
+        ScenarioError: it is missing, does not import, or holds no scenario.
+    """
+    if not file.is_file():
+        raise ScenarioError(f"there is no scenario file {file}.\n  List the shipped scenarios with: slabactors list")
+    module_name = name or f"slabactors_scenario_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    module = sys.modules.get(module_name)
+    if module is None:
+        module = _import(file, module_name)
+    found = [value for value in vars(module).values() if isinstance(value, Scenario)]
+    if not found:
+        raise ScenarioError(
+            f"{file} holds no scenario: expected an async def under @scenario(title=...).\n"
+            "  See a shipped one for an example: slabactors list"
+        )
+    return found
+
+
+def _import(file: Path, module_name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise ScenarioError(f"{file} is not a Python file.\n  A scenario file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ScenarioError:
+        del sys.modules[module_name]
+        raise
+    except Exception as error:
+        del sys.modules[module_name]
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else "?"
+        raise ScenarioError(
+            f"{file} does not import: {type(error).__name__} at line {line}: {error}\n"
+            f"  See the whole traceback with: python {file}"
+        ) from error
+    return module
+
+
+def find(target: str) -> Scenario:
+    """The scenario that a command's TARGET names: ``FILE``, ``FILE:NAME``, or the name of a shipped one.
+
+    Raises:
+        ScenarioError: the file is missing, does not import, or holds no or several scenarios.
+        UnknownName: there is no scenario of that name.
+    """
+    names = shipped()
+    if target in names:
+        return replace(load_file(names[target])[0], name=target)
+    path, separator, name = target.rpartition(":")
+    if not separator or not path.endswith(".py"):
+        path, name = target, ""
+    if not path.endswith(".py"):
+        raise UnknownName("scenario", target, list(names), hint="Or give a file: path/to/scenario.py or FILE.py:NAME.")
+    found = load_file(Path(path))
+    by_name = {one.name: one for one in found}
+    if name:
+        wanted = name.replace("_", "-")
+        if wanted not in by_name:
+            raise UnknownName(f"scenario in {path}", name, sorted(by_name))
+        return replace(by_name[wanted], name=target)
+    if len(found) > 1:
+        raise ScenarioError(
+            f"{path} holds several scenarios: {', '.join(by_name)}.\n  Name one: {path}:{found[0].function.__name__}"
+        )
+    return replace(found[0], name=target)
