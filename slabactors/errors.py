@@ -7,10 +7,10 @@ command line prints: what was expected, what was found, what to type next.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What class of bug a finding is; the closed set that reports and JSON use."""
 
     USE_AFTER_FREE = "use-after-free"

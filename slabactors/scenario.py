@@ -71,7 +71,8 @@ class Parameter:
             except ValueError:
                 pass
         raise ScenarioError(
-            f"parameter {self.name!r} is {_article(self.type)}, not {text!r}.\n  Type for example: --set {self.name}={self.default}"
+            f"parameter {self.name!r} is {_article(self.type)}, not {text!r}.\n"
+            f"  Type for example: --set {self.name}={self.default}"
         )
 
     def check(self, value: Any) -> Any:

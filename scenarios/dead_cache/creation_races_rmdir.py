@@ -12,7 +12,7 @@ been there since the series of 2012-10-19.
 
 from __future__ import annotations
 
-from slabactors.actors import parallel
+from slabactors.actors import parallel, prepare
 from slabactors.kernel.cpu import Cpu
 from slabactors.mm.memcontrol import MemCgroup, mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import KmemCache, kmem_cache_alloc, kmem_cache_create, kmem_cache_free
@@ -28,8 +28,8 @@ async def use_once(cpu: Cpu, cache: KmemCache, memcg: MemCgroup) -> None:
 @scenario(title="creating a child cache races the removal of its memcg", cpus=2)
 async def creation_races_rmdir(machine: Machine, *, tasks: int = 1) -> None:
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
-    dentry = await kmem_cache_create(cpu0, "dentry", 1000)
-    web = await mem_cgroup_create(cpu0, "web")
+    dentry = prepare(kmem_cache_create(cpu0, "dentry", 1000))
+    web = prepare(mem_cgroup_create(cpu0, "web"))
     # A group with tasks cannot be removed: they have come and gone when rmdir begins.  Their creation works have not.
     await parallel(*[cpu1.task(use_once(cpu1, dentry, web), "task") for _ in range(tasks)])
     await mem_cgroup_rmdir(cpu0, web)

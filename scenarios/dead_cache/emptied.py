@@ -13,6 +13,7 @@ empty one in any free path.
 
 from __future__ import annotations
 
+from slabactors.actors import prepare
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
 from slabactors.scenario import Machine, scenario
@@ -21,15 +22,12 @@ from slabactors.scenario import Machine, scenario
 @scenario(title="an emptied dead cache goes away only because it is shrunk", cpus=2)
 async def emptied(machine: Machine, *, objects: int = 3, object_size: int = 1000) -> None:
     cpu0 = machine.cpus[0]
-    dentry = await kmem_cache_create(cpu0, "dentry", object_size)
-    web = await mem_cgroup_create(cpu0, "web")
-    held = []
-    for _ in range(objects):
-        obj = await kmem_cache_alloc(cpu0, dentry, web)
-        assert obj is not None
-        held.append(obj)
+    dentry = prepare(kmem_cache_create(cpu0, "dentry", object_size))
+    web = prepare(mem_cgroup_create(cpu0, "web"))
+    held = [prepare(kmem_cache_alloc(cpu0, dentry, web)) for _ in range(objects)]
     for obj in held:
-        await kmem_cache_free(cpu0, obj)
+        assert obj is not None
+        prepare(kmem_cache_free(cpu0, obj))
     await mem_cgroup_rmdir(cpu0, web)
 
 

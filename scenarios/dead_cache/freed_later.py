@@ -12,7 +12,7 @@ zero with no further free to come.
 
 from __future__ import annotations
 
-from slabactors.actors import parallel
+from slabactors.actors import parallel, prepare
 from slabactors.kernel.cpu import Cpu
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
@@ -28,11 +28,11 @@ async def free_all(cpu: Cpu, objects: list[SlabObject]) -> None:
 @scenario(title="a dead cache whose objects are freed later by two CPUs", cpus=2)
 async def freed_later(machine: Machine, *, objects: int = 4, object_size: int = 3000) -> None:
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
-    dentry = await kmem_cache_create(cpu0, "dentry", object_size)
-    web = await mem_cgroup_create(cpu0, "web")
+    dentry = prepare(kmem_cache_create(cpu0, "dentry", object_size))
+    web = prepare(mem_cgroup_create(cpu0, "web"))
     held = []
     for number in range(objects):
-        obj = await kmem_cache_alloc(machine.cpus[number % machine.config.cpus], dentry, web)
+        obj = prepare(kmem_cache_alloc(machine.cpus[number % machine.config.cpus], dentry, web))
         assert obj is not None
         held.append(obj)
     await parallel(

@@ -15,7 +15,7 @@ As in rmdir-races-last-free, ``min_partial`` says how many empty slabs the alloc
 
 from __future__ import annotations
 
-from slabactors.actors import parallel
+from slabactors.actors import parallel, prepare
 from slabactors.kernel.cpu import Cpu
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import KmemCache, kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_shrink
@@ -35,17 +35,17 @@ async def take_memory(cpu: Cpu, hog: KmemCache, count: int) -> None:
 @scenario(title="memory pressure while the delayed work is pending", cpus=2, pages=16, watermark_low=4)
 async def memory_pressure(machine: Machine, *, dentries: int = 2, min_partial: int = 0) -> None:
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
-    dentry = await kmem_cache_create(cpu0, "dentry", 4000, reclaimable=True, min_partial=min_partial)
-    hog = await kmem_cache_create(cpu0, "hog", 8192, min_partial=min_partial)
+    dentry = prepare(kmem_cache_create(cpu0, "dentry", 4000, reclaimable=True, min_partial=min_partial))
+    hog = prepare(kmem_cache_create(cpu0, "hog", 8192, min_partial=min_partial))
     dcache = machine.new_shrinker("dcache")
-    web = await mem_cgroup_create(cpu0, "web")
+    web = prepare(mem_cgroup_create(cpu0, "web"))
     cache = dentry
     for _ in range(dentries):
         obj = await kmem_cache_alloc(cpu0, dentry, web)
         assert obj is not None
         cache = obj.slab.cache
-        await dcache.add(obj)
-    await kmem_cache_shrink(cpu0, cache)
+        prepare(dcache.add(obj))
+    prepare(kmem_cache_shrink(cpu0, cache))
     await parallel(
         cpu0.task(mem_cgroup_rmdir(cpu0, web), "rmdir"),
         cpu1.task(take_memory(cpu1, hog, 1), "hog"),

@@ -11,7 +11,7 @@ waits dereferences NULL, or worse.  v6 cancels the work; 3.16 says why that was 
 
 from __future__ import annotations
 
-from slabactors.actors import parallel
+from slabactors.actors import parallel, prepare
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
 from slabactors.scenario import Machine, scenario
@@ -20,11 +20,11 @@ from slabactors.scenario import Machine, scenario
 @scenario(title="a root cache is destroyed while a child of it is dying", cpus=2)
 async def root_destroyed(machine: Machine) -> None:
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
-    module = await kmem_cache_create(cpu0, "module", 1000)
-    web = await mem_cgroup_create(cpu0, "web")
-    obj = await kmem_cache_alloc(cpu0, module, web)
+    module = prepare(kmem_cache_create(cpu0, "module", 1000))
+    web = prepare(mem_cgroup_create(cpu0, "web"))
+    obj = prepare(kmem_cache_alloc(cpu0, module, web))
     assert obj is not None
-    await kmem_cache_free(cpu0, obj)
+    prepare(kmem_cache_free(cpu0, obj))
     await parallel(
         cpu0.task(mem_cgroup_rmdir(cpu0, web), "rmdir"),
         cpu1.task(kmem_cache_destroy(cpu1, module), "rmmod"),

@@ -269,7 +269,7 @@ class Timed(Actor):
         """``timer expires``: the timer is no longer pending from here on."""
         self.deadline = None
 
-    def on_expiry(self) -> Spawn | None:
+    def on_expiry(self) -> Spawn[Any] | None:
         """The path that runs after `expire`, in softirq context; none by default."""
         return None
 

@@ -47,7 +47,7 @@ class Spawn(Request, Generic[T]):
         self, coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False
     ) -> None:
         self.coroutine = coroutine
-        self.name = name or coroutine.__name__
+        self.name = name or getattr(coroutine, "__name__", "path")
         self.lane = lane
         self.daemon = daemon
 
@@ -142,6 +142,36 @@ async def choose(count: int) -> int:
 async def tell(message: Coroutine[Any, Any, Any]) -> None:
     """Send a message without waiting for its reply.  Messages told by one path to one actor stay in order."""
     await _serve(Tell(message))
+
+
+def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a path to its end here and now, as set-up before anybody else moves: no choice, no record, no step.
+
+    Raises:
+        RuntimeError: it would do something that others could see or that takes time: wait, spawn, free an object, set
+            a timer, or send to an actor that somebody waits at.
+    """
+    reply: Any = None
+    while True:
+        try:
+            request = coroutine.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        if type(request) is not tuple:
+            coroutine.close()
+            raise RuntimeError(f"prepare() cannot serve {request!r}; await that path instead")
+        operation, actor, args = request
+        if (
+            operation.frees
+            or operation.clock
+            or actor.guarded
+            or actor.tombstone is not None
+            or (operation.guard is not None and not operation.guard(actor, *args))
+        ):
+            coroutine.close()
+            raise RuntimeError(f"prepare() cannot do {operation!r} on {actor!r}; await that path instead")
+        reply = operation.function(actor, *args)
 
 
 def message_of(message: Coroutine[Any, Any, Any]) -> Message:

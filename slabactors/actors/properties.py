@@ -1,4 +1,4 @@
-"""Properties a run is checked for, in plain words: `always`-style checks raise, `sometimes` must be seen at least once."""
+"""Properties in plain words: what must always hold raises; what must sometimes be seen is declared here."""
 
 from __future__ import annotations
 

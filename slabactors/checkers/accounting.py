@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from slabactors.actors import Actor
 from slabactors.checkers.base import Checker
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 from slabactors.mm.page_alloc import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Accounting(Checker):
-    """``nr_pages`` equals the pages of the cache's slabs, usage equals the pages charged, references those who hold one.
+    """``nr_pages`` equals the pages of the slabs, usage the pages charged, references those who hold one.
 
     Counters that fall below zero are raised where they do.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.checkers.base import Checker
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 from slabactors.mm.slab_common import live_objects
 
 if TYPE_CHECKING:
@@ -26,26 +26,26 @@ class HungTask(Checker):
         """Look for dead caches that nobody needs.
 
         Raises:
-            KernelBug: ``zombie`` when empty pages keep the cache, ``lost-wakeup`` when it has no page either.
+            KernelBug: ``lost-wakeup`` when a cache marked dead has no page and no work, ``zombie`` otherwise.
         """
         for cache in machine.children():
             params = cache.params
             assert params is not None
             if params.memcg.online or live_objects(machine.slabs, cache):
                 continue
-            pages = params.pages
-            pending = "its work is pending" if params.destroy.pending else "no work is pending"
             age = "two retry periods after everything else had come to rest"
-            if pages:
+            pending = "its work is pending" if params.destroy.pending else "no work is pending"
+            if params.dead and not params.pages and not params.destroy.pending:
                 raise KernelBug(
-                    Kind.ZOMBIE,
-                    f"{cache.name} is still there {age}: {pages} pages without objects keep it, {pending}",
-                    clause="empty dead cache never destroyed",
+                    Kind.LOST_WAKEUP,
+                    f"{cache.name} is dead and has no pages, and nobody will come to destroy it {age}: {pending}",
+                    clause="dead cache without pages and without work",
                     about=params,
                 )
             raise KernelBug(
-                Kind.LOST_WAKEUP,
-                f"{cache.name} is still there {age}: it has no pages, and {pending}",
-                clause="dead cache without pages never destroyed",
+                Kind.ZOMBIE,
+                f"{cache.name} is still there {age}: {params.pages} pages without objects, "
+                f"{'marked dead' if params.dead else 'never marked dead'}, {pending}",
+                clause="empty dead cache never destroyed",
                 about=params,
             )

@@ -151,7 +151,13 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
         case "undetermined":
             say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
         case _:
-            say(f"{len(reports)} distinct bugs.")
+            say()
+            say(f"{counted(len(reports), 'distinct bug')}.")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def print_report(number: int, report: Report) -> None:
@@ -161,8 +167,8 @@ def print_report(number: int, report: Report) -> None:
     say(f"{number}. {finding.signature}")
     say(f"   {finding.message}")
     say(
-        f"   in {found.count} executions, first in number {found.execution}; shrunk from {len(found.record)} steps to "
-        f"{len(finding.schedule)} with {finding.preemptions} preemptions ({report.shrunken.replays} replays)"
+        f"   in {counted(found.count, 'execution')}, first in number {found.execution}; shrunk from {len(found.record)} steps to "
+        f"{len(finding.schedule)} with {counted(finding.preemptions, 'preemption')} ({report.shrunken.replays} replays)"
     )
     say()
     for line in report.table.render().splitlines():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slabactors.cli import BUG, FINE
+from slabactors.cli import BUG
 from slabactors.cli.output import note, say, say_json
 from slabactors.cli.run import logged, write_end
 from slabactors.errors import ReplayDiverged
@@ -20,9 +20,7 @@ def _open(file: Path) -> tuple[Finding, BoundScenario]:
     finding = load(file)
     program = find(finding.scenario).bind(lifecycle_name=finding.lifecycle, settings=finding.parameters)
     if program.scenario.digest != finding.scenario_digest:
-        note(
-            f"slabactors: the scenario {finding.scenario} has changed since {file} was written; its schedule may not fit."
-        )
+        note(f"slabactors: the scenario {finding.scenario} has changed since {file} was written; it may not fit.")
     return finding, program
 
 
@@ -66,7 +64,7 @@ def replay_finding(file: Path, *, log: Path | None, json: bool) -> int:
         say(f"  {bug.message}")
         say()
         say(table.render())
-    return BUG if bug is not None else FINE
+    return BUG
 
 
 def why_finding(file: Path, *, json: bool) -> int:

@@ -130,7 +130,7 @@ def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: b
     else:
         say(
             f"{facts['scenario']} under {facts['lifecycle']} ({facts['runtime']}, seed {facts['seed']}): "
-            f"{outcome.deliveries} steps, {outcome.now / HZ:.2f} virtual seconds, {machine.system_wq.executed} work runs"
+            f"{outcome.deliveries} steps, {outcome.now / HZ:.2f} virtual s, work ran {machine.system_wq.executed} times"
         )
         for row in caches:
             say(f"  {row['cache']:<24} {_fate(row)}")

@@ -28,7 +28,7 @@ def trace_file(file: Path, lifecycle: str, *, seed: int, limit: int | None, log:
     workload = rebuild(trace)
     if not workload.actions:
         raise TraceFileError(
-            f"{file} has {trace.lines} lines, but no allocation, free or cgroup event among them that could be played.\n"
+            f"{file} has {trace.lines} lines, but no allocation, free or cgroup event that could be played.\n"
             "  Record some: trace-cmd record -e kmem -e cgroup, or echo 1 > events/kmem/enable"
         )
     played = Played()
@@ -113,8 +113,8 @@ def print_read(summary: RebuildSummary, file: Path, lines: int) -> None:
             f"  skipped {tally.count}: {reason} (lines {where}{' ...' if tally.count > len(tally.first_lines) else ''})"
         )
     say(
-        f"  {summary.allocations} objects allocated, {summary.matched} of them freed, {summary.live_at_end} still held at "
-        f"the end; {summary.frees_before_trace} frees of objects born before the trace"
+        f"  {summary.allocations} objects allocated, {summary.matched} of them freed, {summary.live_at_end} still held "
+        f"at the end; {summary.frees_before_trace} frees of objects born before the trace"
     )
     say(f"  {summary.cgroups_created} cgroups made, {summary.cgroups_removed} removed")
 

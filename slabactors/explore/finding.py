@@ -102,7 +102,8 @@ def save(finding: Finding, path: Path) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
-            f"cannot write the finding to {path}: {error.strerror}.\n  Give a directory that can be written to: --save DIR."
+            f"cannot write the finding to {path}: {error.strerror}.\n"
+            "  Give a directory that can be written to: --save DIR."
         ) from error
 
 
@@ -134,7 +135,8 @@ def load(path: Path) -> Finding:
     if head.get("format_version") != FORMAT_VERSION:
         raise FindingFileError(
             f"{path} has format version {head.get('format_version')}, made by slabactors "
-            f"{head.get('program_version', '?')}; this is slabactors {__version__}, which reads version {FORMAT_VERSION}.\n"
+            f"{head.get('program_version', '?')}; this is slabactors {__version__}, "
+            f"which reads version {FORMAT_VERSION}.\n"
             "  Find it again with this version: slabactors explore SCENARIO --save DIR"
         )
     try:

@@ -13,6 +13,7 @@ Nothing here makes a schedule larger, and shrinking what was shrunken changes no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from slabactors.errors import ReplayDiverged
 from slabactors.explore.finding import signature
@@ -68,15 +69,13 @@ def shrink(program: Program, record: list[int]) -> Shrunken:
     _close(history, execution)
     events = history.events
     at_step = execution.outcome.culprit is not None
-    if at_step:
-        keep = past_of(events, len(events) - 1)
-    else:
-        keep = [event.index for event in events if event.act == 1]
+    first_act = [event.index for event in events if event.act == 1]
+    keep = past_of(events, len(events) - 1) if at_step else first_act
     best: Shrunken | None = None
     replays = 1
     tried = set()
     for order in [keep, *(_linearise(events, keep, first) for first in _paths(events, keep))]:
-        decisions = _decisions(events, order)
+        decisions = _decisions(history, order)
         key = tuple((one.path, one.value) for one in decisions)
         if key in tried:
             continue
@@ -87,7 +86,7 @@ def shrink(program: Program, record: list[int]) -> Shrunken:
             best = candidate
     if best is None:
         # The slice did not hold, which means that a footprint is wrong somewhere; keep every step rather than lose it.
-        decisions = _decisions(events, [event.index for event in events if at_step or event.act == 1])
+        decisions = _decisions(history, [event.index for event in events if at_step or event.act == 1])
         best = _confirm(program, decisions, wanted, replays)
         if best is None:
             raise ReplayDiverged(len(decisions), f"{wanted!r} once more", "the run ended without it")
@@ -113,7 +112,8 @@ def _close(history: History, execution: Execution) -> None:
     """Add the step that broke the run, which no observer saw."""
     outcome = execution.outcome
     if isinstance(outcome.culprit, SimPath):
-        if history.events and history.events[-1].index == len(execution.simulation.record) - 1:
+        delivered = sum(1 for number in execution.simulation.record if number >= 0)
+        if len(history.events) == delivered:
             return  # the path's own code raised after a step that was delivered
         history.broke(outcome.culprit, 1 if execution.simulation.first_act is None else 2)
 
@@ -144,7 +144,7 @@ def _linearise(events: list[Event], keep: list[int], favourite: SimPath) -> list
     Greedy; the order with the fewest jumps at all is an NP-hard problem.
     """
     kept = set(keep)
-    waiting = {index: {cause for cause in _kept_causes(events, index, kept)} for index in keep}
+    waiting = {index: set(_kept_causes(events, index, kept)) for index in keep}
     followers: dict[int, list[int]] = {}
     for index, causes in waiting.items():
         for cause in causes:
@@ -155,11 +155,8 @@ def _linearise(events: list[Event], keep: list[int], favourite: SimPath) -> list
     last = keep[-1]
     while ready:
         same = [index for index in ready if events[index].path is current]
-        if same:
-            index = same[0]
-        else:
-            # The step that broke comes when nothing else is left; others by age, the favourite path's last.
-            index = min(ready, key=lambda one: (one == last, events[one].path is favourite, one))
+        # The step that broke comes when nothing else is left; others by age, the favourite path's last.
+        index = same[0] if same else min(ready, key=lambda one: (one == last, events[one].path is favourite, one))
         ready.discard(index)
         order.append(index)
         current = events[index].path
@@ -174,10 +171,10 @@ def _kept_causes(events: list[Event], index: int, kept: set[int]) -> list[int]:
     return [cause for cause in events[index].causes if cause in kept]
 
 
-def _decisions(events: list[Event], order: list[int]) -> list[Decision]:
-    decisions = []
+def _decisions(history: History, order: list[int]) -> list[Decision]:
+    decisions = [Decision(path.key, "choose", "", value) for path, value in history.initial_choices]
     for index in order:
-        event = events[index]
+        event = history.events[index]
         decisions.append(Decision(event.path.key, event.operation.name, event.actor.name))
         for path, value in event.choices:
             decisions.append(Decision(path.key, "choose", "", value))
@@ -187,7 +184,7 @@ def _decisions(events: list[Event], order: list[int]) -> list[Decision]:
 def _count(events: list[Event]) -> tuple[int, int]:
     """Preemptions and switches of a run: a preemption leaves a path that has a later step it could have taken."""
     switches = preemptions = 0
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in pairwise(events):
         if before.act == 2 or after.path is before.path:
             continue
         switches += 1

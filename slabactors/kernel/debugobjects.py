@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 
 
 class DebugObjects:

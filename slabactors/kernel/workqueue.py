@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slabactors.actors import Actor, Clock, Spawn, Timed, operation
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.timer import apply_slack
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Workqueue(Actor):
 
     @operation(guard=_runnable, parks=True)
     def take(self, cpu: int, worker: str) -> Work:
-        """``list_del_init(&work->entry)``: the oldest item that nobody executes; a colliding one waits for its worker."""
+        """``list_del_init(&work->entry)``: the oldest item that nobody executes; others wait for their worker."""
         worklist = self.worklists[cpu]
         work = next(work for work in worklist if self._executed_by(work) is None)
         worklist.remove(work)

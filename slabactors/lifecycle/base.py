@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from slabactors.kernel.workqueue import cancel_work_sync
+from slabactors.kernel.workqueue import WorkFunction, cancel_work_sync
 from slabactors.mm.slab_common import kmem_cache_destroy
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
 
@@ -33,6 +35,10 @@ class Lifecycle(ABC):
     creates_in_place: ClassVar[bool] = False
     publishes_early: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
+
+    def work_func(self, params: MemcgCacheParams) -> WorkFunction:
+        """What the destroy work of a child calls: ``container_of(work)`` has been worked out already."""
+        return partial(_work_func, self, params)
 
     async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
         """A child was made and nobody can find it yet.  Sleeps."""
@@ -63,6 +69,10 @@ class Lifecycle(ABC):
         for child in children:
             await kmem_cache_destroy(cpu, child)
         await machine.set_limit_mutex.unlock()
+
+
+def _work_func(lifecycle: Lifecycle, params: MemcgCacheParams, cpu: Cpu) -> Coroutine[Any, Any, None]:
+    return lifecycle.kmem_cache_destroy_work_func(cpu, params)
 
 
 async def destroy_children_cancelling(cpu: Cpu, root: KmemCache) -> None:

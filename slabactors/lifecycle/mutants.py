@@ -13,7 +13,7 @@ from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
 
@@ -99,7 +99,7 @@ class DeadNeverSet(V5):
         for cache in caches:
             params = cache.params
             assert params is not None
-            await params.destroy.init(lambda cpu, params=params: self.kmem_cache_destroy_work_func(cpu, params))
+            await params.destroy.init(self.work_func(params))
             await queue_delayed_work(cpu, machine.system_wq, params.destroy, 0)
         await memcg.slab_caches_mutex.unlock()
 
@@ -118,7 +118,7 @@ class DeadAfterQueueing(V5):
         for cache in caches:
             params = cache.params
             assert params is not None
-            await params.destroy.init(lambda cpu, params=params: self.kmem_cache_destroy_work_func(cpu, params))
+            await params.destroy.init(self.work_func(params))
             await queue_delayed_work(cpu, machine.system_wq, params.destroy, 0)
             await params.set_dead()
         await memcg.slab_caches_mutex.unlock()
@@ -134,7 +134,7 @@ class InitAtCreation(V5):
         """``INIT_DELAYED_WORK()`` before anybody can find the cache."""
         params = cache.params
         assert params is not None
-        await params.destroy.init(lambda cpu: self.kmem_cache_destroy_work_func(cpu, params))
+        await params.destroy.init(self.work_func(params))
 
     async def mem_cgroup_destroy_all_caches(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """Mark every child dead and queue its work."""

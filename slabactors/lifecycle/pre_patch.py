@@ -10,7 +10,7 @@ from slabactors.mm.slab_common import kmem_cache_destroy
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
 
@@ -42,7 +42,7 @@ class PrePatch(Lifecycle):
             assert params is not None
             await params.set_dead()
             # Window: dead, and its work was never initialised.
-            await params.destroy.init(lambda cpu, params=params: self.kmem_cache_destroy_work_func(cpu, params))
+            await params.destroy.init(self.work_func(params))
             await queue_work(cpu, machine.system_wq, params.destroy)
         await memcg.slab_caches_mutex.unlock()
 

@@ -11,7 +11,7 @@ from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
 
@@ -33,7 +33,7 @@ class Repaired(Lifecycle):
         """The work is ready before anybody can find the cache."""
         params = cache.params
         assert params is not None
-        await params.destroy.init(lambda cpu: self.kmem_cache_destroy_work_func(cpu, params))
+        await params.destroy.init(self.work_func(params))
 
     async def offline(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """The group goes offline under the mutex that creation checks it under; then its children are marked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.jiffies import HZ
 from slabactors.kernel.workqueue import queue_delayed_work
 from slabactors.lifecycle.base import Lifecycle
@@ -12,7 +12,7 @@ from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
 RETRY_JIFFIES: Final = 60 * HZ
@@ -47,7 +47,7 @@ class V5(Lifecycle):
             assert params is not None
             await params.set_dead()
             # Window: dead, and its work was never initialised.
-            await params.destroy.init(lambda cpu, params=params: self.kmem_cache_destroy_work_func(cpu, params))
+            await params.destroy.init(self.work_func(params))
             await queue_delayed_work(cpu, machine.system_wq, params.destroy, 0)
         await memcg.slab_caches_mutex.unlock()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, Clock, operation
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.locking import Mutex
 from slabactors.kernel.workqueue import Work, queue_work
 from slabactors.mm.page_alloc import PAGE_SIZE

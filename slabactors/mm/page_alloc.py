@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, operation
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, operation
 from slabactors.errors import Kind
@@ -10,10 +11,10 @@ from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.memcontrol import MemCgroup, MemcgCacheParams
+    from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode
     from slabactors.mm.slub_sizes import Geometry
-    from slabactors.mm.slub_slab import SlabObject
+    from slabactors.mm.slub_slab import Slab, SlabObject
 
 
 class KmemCache(Actor):
@@ -194,7 +195,7 @@ async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     machine.destroyed.append((cache.name, machine.clock.now - since))
 
 
-def live_objects(slabs: list[Any], cache: KmemCache) -> int:
+def live_objects(slabs: Sequence[Slab], cache: KmemCache) -> int:
     """Objects of a cache that somebody holds: neither on a slab's freelist nor on a CPU's.  For a machine at rest."""
-    inuse = sum(slab.inuse for slab in slabs if slab.cache is cache and slab.tombstone is None)
+    inuse: int = sum(slab.inuse for slab in slabs if slab.cache is cache and slab.tombstone is None)
     return inuse - sum(len(c.freelist) for c in cache.cpu_slabs)

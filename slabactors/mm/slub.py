@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slabactors.actors import join, start
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 from slabactors.mm.memcontrol import memcg_bind_pages, memcg_charge_slab, memcg_release_pages, memcg_uncharge_slab
 from slabactors.mm.page_alloc import alloc_pages
 from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode

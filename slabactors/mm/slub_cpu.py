@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, operation
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 from slabactors.mm.slub_slab import Slab, SlabObject
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class KmemCacheCpu(Actor):
 
     @operation(guard=_irqs_on)
     def free(self, obj: SlabObject) -> bool:
-        """``this_cpu_cmpxchg_double(freelist, tid)``: true when the object is of the current slab and now on its list."""
+        """``this_cpu_cmpxchg_double(freelist, tid)``: true when the object is of the current slab and on its list."""
         if self.page is not obj.slab:
             return False
         self.freelist.append(obj.give_back())

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from slabactors.actors import Actor, operation
-from slabactors.errors import Kind, KernelBug
+from slabactors.errors import KernelBug, Kind
 
 if TYPE_CHECKING:
     from slabactors.mm.memcontrol import MemCgroup

@@ -67,6 +67,9 @@ class History:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.initial_choices: list[tuple[SimPath, int]] = []
+        """What was chosen before the first step."""
+        self._known_choices = 0
         self._simulation: Simulation | None = None
         self._known_paths = 0
         self._starter: dict[SimPath, int] = {}
@@ -84,7 +87,8 @@ class History:
         self._learn_paths()
         path = step.path
         assert isinstance(path, SimPath)
-        self._append(Event(step.index, step.now, path, step.operation, step.actor, step.args, step.reply, step.act))
+        index = len(self.events)
+        self._append(Event(index, step.now, path, step.operation, step.actor, step.args, step.reply, step.act))
 
     def broke(self, path: SimPath, act: int) -> None:
         """The run ended with a bug at this path's pending step, which was never observed."""
@@ -95,11 +99,6 @@ class History:
         index = len(self.events)
         self._append(Event(index, simulation.clock.now, path, operation, actor, args, MISSING, act))
 
-    def chose(self, path: SimPath, value: int) -> None:
-        """A path called ``choose()``."""
-        if self.events:
-            self.events[-1].choices.append((path, value))
-
     def _learn_paths(self) -> None:
         """Look at what the step before has led to: new paths, and whether its own path could have gone on.
 
@@ -107,6 +106,12 @@ class History:
         """
         simulation = self._simulation
         assert simulation is not None
+        choosers = simulation.choosers
+        if self._known_choices < len(choosers):
+            values = [-1 - number for number in simulation.record if number < 0]
+            made = list(zip(choosers, values, strict=True))[self._known_choices :]
+            (self.events[-1].choices if self.events else self.initial_choices).extend(made)
+            self._known_choices = len(choosers)
         if self.events:
             before = self.events[-1]
             before.could_go_on = not before.path.done and self._enabled_before(before.path)
@@ -156,7 +161,7 @@ class History:
 
     @staticmethod
     def _enabled_before(path: SimPath) -> bool:
-        """Whether a path waited for nothing but its turn.  Asked one step late: the step between may have disabled it."""
+        """Whether a path waits for nothing but its turn."""
         return path.index >= 0 and path.deadline is None
 
     @staticmethod

@@ -13,13 +13,42 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path as FilePath
-from types import CoroutineType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
-from slabactors.actors import Actor, Choose, Clock, Join, Message, Operation, Request, Sleep, Spawn, Tell, Timed
-from slabactors.actors import Tombstone, join, message_of
-from slabactors.errors import ForeignAwait, Kind, KernelBug
-from slabactors.runtime.step import CLOCK, WAKE, Ending, Observer, Outcome, Step, TimePolicy
+from slabactors.actors import (
+    Actor,
+    Choose,
+    Clock,
+    Join,
+    Message,
+    Operation,
+    Request,
+    Sleep,
+    Spawn,
+    Tell,
+    Timed,
+    Tombstone,
+    join,
+    message_of,
+)
+from slabactors.errors import ForeignAwait, KernelBug
+from slabactors.runtime.step import (
+    CLOCK,
+    WAKE,
+    Ending,
+    Lineage,
+    Observer,
+    Outcome,
+    Step,
+    TimePolicy,
+    checked_count,
+    deliver,
+    hung,
+    place_of,
+    touched_freed,
+    uncaught,
+    unknown_request,
+)
 
 
 class Strategy(Protocol):
@@ -34,7 +63,26 @@ class Strategy(Protocol):
         ...
 
 
-class SimPath:
+class Script(Strategy, Protocol):
+    """A strategy asked about every step: also where one path alone is enabled, and in the second act.
+
+    What makes a strategy one is a true attribute ``forced``.  Under ``TimePolicy.RECORDED`` the first act lasts as long
+    as the script does.
+    """
+
+    forced: bool
+
+    @property
+    def exhausted(self) -> bool:
+        """It has come to its end: in the second act the fair policy goes on, in the first its own `pick` does."""
+        ...
+
+    def choose_for(self, path: SimPath, count: int) -> int:
+        """As `choose`, told which path asks; called instead of it."""
+        ...
+
+
+class SimPath(Lineage):
     """A path in a simulated run, with its pending message.
 
     Attributes:
@@ -45,8 +93,6 @@ class SimPath:
     """
 
     __slots__ = (
-        "_key",
-        "children",
         "coroutine",
         "daemon",
         "deadline",
@@ -54,11 +100,7 @@ class SimPath:
         "id",
         "index",
         "joiner",
-        "lane",
         "last",
-        "name",
-        "ordinal",
-        "parent",
         "request",
         "result",
         "send",
@@ -66,12 +108,14 @@ class SimPath:
     )
 
     def __init__(self, number: int, name: str, lane: str, parent: SimPath | None, ordinal: int) -> None:
+        # No super().__init__(): six paths are made for a run of eighty steps, and the call is felt.
         self.id = number
         self.name = name
         self.lane = lane
         self.parent = parent
         self.ordinal = ordinal
         self.children = 0
+        self._key = None
         self.index = -1
         self.last = -1
         self.daemon = False
@@ -79,23 +123,12 @@ class SimPath:
         self.deadline: int | None = None
         self.timer: Timed | None = None
         self.joiner: SimPath | None = None
-        self._key: str | None = None
 
+    parent: SimPath | None
     request: Message
     result: Any
     coroutine: Coroutine[Any, Any, Any]
     send: Callable[[Any], Any]
-
-    @property
-    def key(self) -> str:
-        """Stable identity: the chain of spawns, each by name and by position among its siblings."""
-        if self._key is None:
-            own = f"{self.name}.{self.ordinal}"
-            self._key = own if self.parent is None else f"{self.parent.key}/{own}"
-        return self._key
-
-    def __repr__(self) -> str:
-        return f"<path {self.key}>"
 
 
 def _timer_fired(_: Any) -> NoReturn:
@@ -107,7 +140,7 @@ class Simulation:
     """One execution.
 
     Args:
-        strategy: picks the steps of the first act.
+        strategy: picks the steps of the first act; of both acts when it is a `Script`.
         time: when timers may fire in the first act.
         early_firings_max: under adversarial time, how many timers may fire while something else could still run.
         steps_max: bound on deliveries and choices.
@@ -126,6 +159,7 @@ class Simulation:
         observer: Observer | None = None,
     ) -> None:
         self.strategy = strategy
+        self._script = cast("Script", strategy) if getattr(strategy, "forced", False) else None
         self.time = time
         self.early_firings_left = early_firings_max
         self.steps_max = steps_max
@@ -133,6 +167,8 @@ class Simulation:
         self.observer = observer
         self.clock = Clock()
         self.record: list[int] = []
+        self.choosers: list[SimPath] = []
+        """Who called ``choose()``: a path for each value in the record."""
         self.first_act: int | None = None
         """Length of the record when the second act began; None while the first one lasts."""
         self.paths: list[SimPath] = []
@@ -175,7 +211,7 @@ class Simulation:
                 self.time = TimePolicy.QUIESCENT
                 self._horizon = self.clock.now + self.settle_jiffies
                 self._refresh_timers()
-                finished = self._play(_least_recent, 2)
+                finished = self._play(_least_recent if self._script is None else self._scripted, 2)
             if finished:
                 self._current = None
                 self._hung()
@@ -188,7 +224,7 @@ class Simulation:
             raise
         except Exception as raised:
             _host_error(raised)
-            bug, error = _uncaught(raised, self._current), raised
+            bug, error = uncaught(raised, self._current), raised
         finally:
             outcome = self._outcome(ending, bug, error)
             self._drop()
@@ -200,18 +236,19 @@ class Simulation:
         record = self.record
         append = record.append
         observer = self.observer
+        alone = 1 if self._script is None else 0
         for _ in range(self.steps_max - len(record)):
             count = len(enabled)
             if count == self.timers_open:
                 if not self._advance(act):
                     return True
                 count = len(enabled)
-            path = pick(enabled) if count > 1 else enabled[0]
+            path = pick(enabled) if count > alone else enabled[0]
             self._current = path
             append(path.id)
             operation, actor, args = path.request
             if actor.tombstone is not None:
-                self._touched_freed(operation, actor, actor.tombstone, path)
+                touched_freed(operation, actor, actor.tombstone, path)
             if operation.guard is not None:
                 actor.guarded.remove(path)  # type: ignore[union-attr]
             reply = operation.function(actor, *args)
@@ -315,10 +352,13 @@ class Simulation:
                     return None
                 value = child.result
             elif isinstance(request, Choose):
-                if request.count < 1:
-                    raise ValueError(f"choose({request.count}): there must be at least one alternative")
-                value = self.strategy.choose(request.count) if request.count > 1 else 0
+                count = checked_count(request)
+                if self._script is not None:
+                    value = self._script.choose_for(path, count)
+                else:
+                    value = self.strategy.choose(count) if count > 1 else 0
                 self.record.append(-1 - value)
+                self.choosers.append(path)
             elif isinstance(request, Sleep):
                 self._disable(path)
                 path.request = (WAKE, CLOCK, ())
@@ -338,12 +378,12 @@ class Simulation:
         lane = f"tell {message[1].name}"
         waiting = [other for other in self.paths if not other.done and other.parent is path and other.name == lane]
 
-        async def deliver() -> None:
+        async def in_order() -> None:
             if waiting:
                 await join(waiting[-1])
-            await _deliver(message)
+            await deliver(message)
 
-        self._start(Spawn(deliver(), name=lane, lane=path.lane), path)
+        self._start(Spawn(in_order(), name=lane, lane=path.lane), path)
 
     def _finish(self, path: SimPath, result: Any) -> None:
         path.done = True
@@ -405,6 +445,8 @@ class Simulation:
 
     def _advance(self, act: int) -> bool:
         """No message can be delivered.  Let time pass, or say that the act is over (false)."""
+        if self.time is TimePolicy.RECORDED and self.timers_open and self._script_goes_on():
+            return True
         if act == 1:
             if not self._alive:
                 return False
@@ -500,31 +542,20 @@ class Simulation:
 
     # -- what goes wrong -------------------------------------------------------------------------------------------
 
-    def _touched_freed(self, operation: Operation, actor: Actor, grave: Tombstone, path: SimPath) -> NoReturn:
-        where = f" on {path.lane}" if path.lane else ""
-        by = f"{grave.path} on {grave.lane}" if grave.lane else grave.path
-        raise KernelBug(
-            operation.stale,
-            f"{path.name}{where} reached {actor.name} with {operation.expression}, "
-            f"but {by} had freed it at step {grave.step}",
-            clause=f"{actor.role}.{operation.name} after free",
-        )
-
     def _hung(self) -> None:
         """Raise when somebody waits for something that will not happen."""
-        stuck = [path for path in self.paths if not path.done and path.deadline is None and _blocked(path)]
-        if not stuck:
-            return
-        waits = []
-        for path in stuck:
-            operation, actor, _ = path.request
-            held = f", held by {actor.holder.name}" if actor.holder is not None else ""
-            waits.append(f"{path.name} waits for {operation.expression} of {actor.name}{held}")
-        raise KernelBug(
-            Kind.DEADLOCK,
-            "nothing can move: " + "; ".join(waits),
-            clause="waits for " + ", ".join(sorted({f"{p.request[1].role}.{p.request[0].name}" for p in stuck})),
-        )
+        if self._script_goes_on():
+            self.strategy.pick(())  # nothing is enabled: it raises, and says what it expected
+        hung([path for path in self.paths if not path.done and path.deadline is None and _blocked(path)])
+
+    # -- scripts ---------------------------------------------------------------------------------------------------
+
+    def _script_goes_on(self) -> bool:
+        return self._script is not None and not self._script.exhausted
+
+    def _scripted(self, enabled: Sequence[SimPath]) -> SimPath:
+        """In the second act: what the script says, as long as it says something."""
+        return self.strategy.pick(enabled) if self._script_goes_on() else _least_recent(enabled)
 
 
 def _blocked(path: SimPath) -> bool:
@@ -540,26 +571,10 @@ def _least_recent(enabled: Sequence[SimPath]) -> SimPath:
     return min(enabled, key=lambda path: (path.last, path.id))
 
 
-async def _deliver(message: Message) -> Any:
-    operation, actor, args = message
-    return await getattr(actor, operation.name)(*args)
-
-
-def _where(coroutine: Any) -> str:
-    """File and line of the innermost ``await`` that is somebody's own code."""
-    place = ""
-    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
-        frame = coroutine.cr_frame
-        if "/asyncio/" not in frame.f_code.co_filename:
-            place = f"{FilePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}()"
-        coroutine = coroutine.cr_await
-    return place
-
-
 def _foreign(path: SimPath, yielded: Any) -> ForeignAwait:
-    place = _where(path.coroutine)
     if isinstance(yielded, Request):
-        return ForeignAwait(f"path {path.name} at {place} made an unknown request {type(yielded).__name__}.")
+        return unknown_request(path.name, path.coroutine, yielded)
+    place = place_of(path.coroutine)
     what = (
         "a bare yield (asyncio.sleep(0)?)"
         if yielded is None
@@ -590,18 +605,3 @@ def _host_error(raised: BaseException) -> None:
         code = last.tb_frame.f_code
         place = (code.co_filename, last.tb_lineno, code.co_name)
         last = last.tb_next
-
-
-def _uncaught(raised: BaseException, path: SimPath | None) -> KernelBug:
-    """An exception of a path's own code, as a finding that says where."""
-    last = raised.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    place = f"{FilePath(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last is not None else "?"
-    who = path.name if path is not None else "the run"
-    text = str(raised) or "no message"
-    return KernelBug(
-        Kind.EXCEPTION,
-        f"{who} raised {type(raised).__name__} at {place}: {text}",
-        clause=f"{type(raised).__name__} at {place}",
-    )

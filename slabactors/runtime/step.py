@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Protocol
+from enum import StrEnum
+from pathlib import Path as FilePath
+from types import CoroutineType
+from typing import Any, NoReturn, Protocol
 
-from slabactors.actors import Actor, Operation
-from slabactors.errors import KernelBug
+from slabactors.actors import Actor, Choose, Message, Operation, Request, Tombstone
+from slabactors.errors import ForeignAwait, KernelBug, Kind
 
 WAKE = Operation(lambda actor: None, clock=True)
 WAKE.name = "wake"
@@ -18,7 +20,7 @@ CLOCK = Actor("clock")
 """Stands in the actor column of the step at which a sleeping path wakes up."""
 
 
-class TimePolicy(str, Enum):
+class TimePolicy(StrEnum):
     """When a timer may fire.
 
     ``adversarial``: the earliest at any moment, a bounded number of times before everything else has come to rest.
@@ -47,6 +49,48 @@ class PathView(Protocol):
     @property
     def lane(self) -> str:
         """Where it runs."""
+        ...
+
+
+class Lineage:
+    """Where a path comes from; the same for both drivers, so that a schedule of one fits the other.
+
+    Attributes:
+        name: what it does; siblings may share it.
+        lane: where it runs.
+        parent: who spawned it; None for those there from the start, and for timers.
+        ordinal: its position among the siblings.
+        children: how many it has spawned.
+    """
+
+    __slots__ = ("_key", "children", "lane", "name", "ordinal", "parent")
+
+    def __init__(self, name: str, lane: str, parent: Lineage | None, ordinal: int) -> None:
+        self.name = name
+        self.lane = lane
+        self.parent = parent
+        self.ordinal = ordinal
+        self.children = 0
+        self._key: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Stable identity: the chain of spawns, each by name and by position among its siblings."""
+        if self._key is None:
+            own = f"{self.name}.{self.ordinal}"
+            self._key = own if self.parent is None else f"{self.parent.key}/{own}"
+        return self._key
+
+    def __repr__(self) -> str:
+        return f"<path {self.key}>"
+
+
+class Asking(PathView, Protocol):
+    """A path that has asked for something."""
+
+    @property
+    def request(self) -> Message:
+        """What it asked for last."""
         ...
 
 
@@ -79,6 +123,10 @@ Observer = Callable[[Step], None]
 """Called after each delivery, before the asking path goes on."""
 
 
+CHOOSE = "choose"
+"""What a decision has for an operation when it is a value that ``choose()`` returned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One choice of a schedule, as it is stored.
@@ -96,7 +144,7 @@ class Decision:
     value: int | None = None
 
 
-class Ending(str, Enum):
+class Ending(StrEnum):
     """How a run ended."""
 
     DONE = "done"
@@ -126,3 +174,93 @@ class Outcome:
     operation: Operation | None = None
     actor: Actor | None = None
     error: BaseException | None = field(default=None, repr=False)
+
+
+# -- what both drivers do in the same words ----------------------------------------------------------------------------
+
+
+def checked_count(request: Choose) -> int:
+    """How many alternatives a path offers.
+
+    Raises:
+        ValueError: none.
+    """
+    if request.count < 1:
+        raise ValueError(f"choose({request.count}): there must be at least one alternative")
+    return request.count
+
+
+async def deliver(message: Message) -> Any:
+    """A path that asks one thing: what `tell` starts."""
+    operation, actor, args = message
+    return await getattr(actor, operation.name)(*args)
+
+
+def touched_freed(operation: Operation, actor: Actor, grave: Tombstone, path: PathView) -> NoReturn:
+    """A message has reached an object that is no more.
+
+    Raises:
+        KernelBug: of the kind that the operation declares.
+    """
+    where = f" on {path.lane}" if path.lane else ""
+    by = f"{grave.path} on {grave.lane}" if grave.lane else grave.path
+    raise KernelBug(
+        operation.stale,
+        f"{path.name}{where} reached {actor.name} with {operation.expression}, "
+        f"but {by} had freed it at step {grave.step}",
+        clause=f"{actor.role}.{operation.name} after free",
+    )
+
+
+def hung(stuck: Sequence[Asking]) -> None:
+    """Nothing moves any more.
+
+    Args:
+        stuck: the paths that wait for a guard, other than where idle daemons park.
+
+    Raises:
+        KernelBug: ``deadlock``, when there are any.
+    """
+    if not stuck:
+        return
+    waits = []
+    for path in stuck:
+        operation, actor, _ = path.request
+        held = f", held by {actor.holder.name}" if actor.holder is not None else ""
+        waits.append(f"{path.name} waits for {operation.expression} of {actor.name}{held}")
+    raise KernelBug(
+        Kind.DEADLOCK,
+        "nothing can move: " + "; ".join(waits),
+        clause="waits for " + ", ".join(sorted({f"{p.request[1].role}.{p.request[0].name}" for p in stuck})),
+    )
+
+
+def uncaught(raised: BaseException, path: PathView | None) -> KernelBug:
+    """An exception of a path's own code, as a finding that says where."""
+    last = raised.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = f"{FilePath(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last is not None else "?"
+    who = path.name if path is not None else "the run"
+    text = str(raised) or "no message"
+    return KernelBug(
+        Kind.EXCEPTION,
+        f"{who} raised {type(raised).__name__} at {place}: {text}",
+        clause=f"{type(raised).__name__} at {place}",
+    )
+
+
+def place_of(coroutine: Any) -> str:
+    """File and line of the innermost ``await`` that is somebody's own code."""
+    place = ""
+    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
+        frame = coroutine.cr_frame
+        if "/asyncio/" not in frame.f_code.co_filename:
+            place = f"{FilePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}()"
+        coroutine = coroutine.cr_await
+    return place
+
+
+def unknown_request(name: str, coroutine: Any, request: Request) -> ForeignAwait:
+    """A path asked for something that no driver knows."""
+    return ForeignAwait(f"path {name} at {place_of(coroutine)} made an unknown request {type(request).__name__}.")

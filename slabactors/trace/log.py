@@ -1,7 +1,7 @@
 """One run is one JSON-lines file, written through structlog.
 
-Schema version 1.  Every line has ``event``: one ``run`` (what was run), a ``step`` for each delivery, one ``end`` (how it
-ended).  Times are virtual: jiffies, and seconds of ``HZ`` jiffies.
+Schema version 1.  Every line has ``event``: one ``run`` (what was run), a ``step`` for each delivery, one ``end`` (how
+it ended).  Times are virtual: jiffies, and seconds of ``HZ`` jiffies.
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ def _seeds(events: list[Event], about: object) -> list[int]:
 
 
 def _prelude(events: list[Event]) -> int:
-    """How many events the first path took before anybody else moved: set-up, not part of the race."""
+    """How many events the main path took before anybody else moved: set-up, not part of the race."""
+    if not events or events[0].path.parent is not None or events[0].path.daemon:
+        return 0
     for event in events:
         if event.path is not events[0].path:
             return event.index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from slabactors.actors import Actor
@@ -12,16 +13,18 @@ from slabactors.actors import Actor
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: actors by name, functions by qualified name, sequences element by element."""
     match value:
-        case None | bool() | int() | float() | str():
-            return value.value if isinstance(value, Enum) else value
         case Enum():
             return value.value
+        case None | bool() | int() | float() | str():
+            return value
         case Actor():
             return value.name
         case list() | tuple():
             return [plain(one) for one in value]
         case Mapping():
             return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, partial):
+        return value.func.__qualname__.strip("_")
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
     text = repr(value)
