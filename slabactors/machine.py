@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from slabactors.actors import Clock, Spawn
@@ -100,9 +100,7 @@ class Machine:
         self, name: str, object_size: int, *, reclaimable: bool = False, min_partial: int | None = None
     ) -> KmemCache:
         """A root cache, ready to be used.  For kmem_cache_create()."""
-        shape = self.allocator.geometry(object_size, self.config.cpus)
-        if min_partial is not None:
-            shape = replace(shape, min_partial=min_partial)
+        shape = self.allocator.geometry(object_size, self.config.cpus, min_partial)
         cache = KmemCache(name, object_size, shape, reclaimable=reclaimable)
         self.allocator.build(self, cache)
         self.caches.append(cache)

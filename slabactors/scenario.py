@@ -27,10 +27,11 @@ from typing import Any
 from slabactors.actors import Clock
 from slabactors.errors import ScenarioError, UnknownName
 from slabactors.explore.program import Execution
+from slabactors.kernel.jiffies import HZ
 from slabactors.lifecycle import Lifecycle, lifecycle
 from slabactors.machine import CHECKER_INSTANCES, SETTLE_JIFFIES, Machine, MachineConfig
 from slabactors.runtime.simulated import Simulation, Strategy
-from slabactors.runtime.step import Observer, TimePolicy
+from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
 
 __all__ = ["BoundScenario", "Machine", "Scenario", "find", "load_file", "scenario", "shipped"]
 
@@ -216,6 +217,21 @@ def _check_config(config: MachineConfig) -> None:
         raise UnknownName("allocator model", config.allocator, sorted(MODELS))
 
 
+@dataclass(frozen=True, slots=True)
+class LiveExecution:
+    """One live run.
+
+    Attributes:
+        outcome: how it ended.
+        world: the machine.
+        decisions: the schedule that replays it in the simulator.
+    """
+
+    outcome: Outcome
+    world: Machine
+    decisions: list[Decision]
+
+
 @dataclass(frozen=True)
 class BoundScenario:
     """A scenario with its parameters, bound to a lifecycle and a machine: a program that a search can run.
@@ -266,6 +282,31 @@ class BoundScenario:
         machine = self.machine(simulation.clock)
         outcome = simulation.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
         return Execution(simulation, outcome, machine)
+
+    async def execute_live(
+        self, *, seed: int = 0, jitter: float = 0.0, time_scale: float = 1000.0, observer: Observer | None = None
+    ) -> LiveExecution:
+        """Run once on the event loop that this is awaited on, asyncio or trio.
+
+        Args:
+            seed: of ``choose()`` and of the jitter; it does not make a live run deterministic.
+            jitter: how often a mailbox hesitates, 0 to 1.
+            time_scale: how many times faster than real time timers go.
+            observer: called after each step.
+        """
+        from slabactors.runtime.live import LiveRuntime
+
+        runtime = LiveRuntime(
+            seed=seed,
+            jitter=jitter,
+            jiffies_per_second=HZ * time_scale,
+            settle_jiffies=SETTLE_JIFFIES,
+            observer=observer,
+            autojump=False,
+        )
+        machine = self.machine(runtime.clock)
+        outcome = await runtime.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+        return LiveExecution(outcome, machine, runtime.decisions())
 
     def reached(self, execution: Execution) -> Sequence[bool]:
         """Which of `sometimes` a run has reached."""

@@ -6,27 +6,30 @@ zero with no further free to come.
 
 1. Tasks in memcg ``web`` allocate dentries that somebody else goes on using.
 2. The directory is removed; the first run of the work finds objects and arms its timer.
-3. Two CPUs free the objects, at any time from the removal on.  The slabs stay where they are, empty.
+3. Two CPUs free the objects, some seconds later (a CPU that was asleep may be late or early by any number of steps).
+   The slabs stay where they are, empty.
 4. A minute later the work shrinks the cache and it goes away.  Without the retry it never does.
 """
 
 from __future__ import annotations
 
-from slabactors.actors import parallel, prepare
+from slabactors.actors import parallel, prepare, sleep
 from slabactors.kernel.cpu import Cpu
+from slabactors.kernel.jiffies import HZ
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
 from slabactors.mm.slub_slab import SlabObject
 from slabactors.scenario import Machine, scenario
 
 
-async def free_all(cpu: Cpu, objects: list[SlabObject]) -> None:
+async def free_later(cpu: Cpu, objects: list[SlabObject], seconds: int) -> None:
+    await sleep(seconds * HZ)
     for obj in objects:
         await kmem_cache_free(cpu, obj)
 
 
 @scenario(title="a dead cache whose objects are freed later by two CPUs", cpus=2)
-async def freed_later(machine: Machine, *, objects: int = 4, object_size: int = 3000) -> None:
+async def freed_later(machine: Machine, *, objects: int = 4, object_size: int = 3000, seconds: int = 20) -> None:
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
     dentry = prepare(kmem_cache_create(cpu0, "dentry", object_size))
     web = prepare(mem_cgroup_create(cpu0, "web"))
@@ -37,8 +40,8 @@ async def freed_later(machine: Machine, *, objects: int = 4, object_size: int = 
         held.append(obj)
     await parallel(
         cpu0.task(mem_cgroup_rmdir(cpu0, web), "rmdir"),
-        cpu0.task(free_all(cpu0, held[0::2]), "free"),
-        cpu1.task(free_all(cpu1, held[1::2]), "free"),
+        cpu0.task(free_later(cpu0, held[0::2], seconds), "free"),
+        cpu1.task(free_later(cpu1, held[1::2], seconds), "free"),
     )
 
 

@@ -164,7 +164,6 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
         operation, actor, args = request
         if (
             operation.frees
-            or operation.clock
             or actor.guarded
             or actor.tombstone is not None
             or (operation.guard is not None and not operation.guard(actor, *args))
@@ -172,6 +171,9 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
             coroutine.close()
             raise RuntimeError(f"prepare() cannot do {operation!r} on {actor!r}; await that path instead")
         reply = operation.function(actor, *args)
+        if operation.clock and getattr(actor, "deadline", None) is not None:
+            coroutine.close()
+            raise RuntimeError(f"prepare() cannot set a timer of {actor!r}; await that path instead")
 
 
 def message_of(message: Coroutine[Any, Any, Any]) -> Message:

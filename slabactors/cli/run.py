@@ -17,7 +17,7 @@ from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
 from slabactors.runtime.step import Ending, Outcome
-from slabactors.scenario import BoundScenario, find
+from slabactors.scenario import BoundScenario, LiveExecution, find
 from slabactors.trace.log import RunLog
 
 
@@ -100,7 +100,7 @@ def run_once(
 
 def _execute(
     program: BoundScenario, seed: int, runtime: str, time_scale: float, jitter: float, sink: RunLog | None
-) -> Execution:
+) -> Execution | LiveExecution:
     if runtime == "sim":
         return program.execute(RandomWalk(f"{seed}/0"), observer=sink)
     from slabactors.cli.live import run_live

@@ -1,13 +1,14 @@
 """Shrinking: from the run in which a bug was found to the shortest schedule of it that reads well.
 
-Stages, each confirmed by a strict replay that must show the same signature:
+Rounds of two stages, each candidate confirmed by a strict replay that must show the same signature:
 
 1. Causal slice: only the steps that happen before the one that broke.  A set of steps closed under "happens before" is
    itself the beginning of a run, so this needs no search.  (A bug found when the run was over keeps all its steps.)
 2. Re-linearise: the same steps in an order that stays with one path as long as possible, tried from each path in turn;
    the order with the fewest preemptions, then the fewest switches, is kept.
 
-Nothing here makes a schedule larger, and shrinking what was shrunken changes nothing.
+The second stage is greedy and starts from the order that it is given, so the rounds go on until one of them changes
+nothing: nothing here makes a schedule larger, and shrinking what was shrunken changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from slabactors.errors import ReplayDiverged
+from slabactors.errors import NondeterminismError, ReplayDiverged
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution, Program
 from slabactors.explore.replay import replay
@@ -23,6 +24,9 @@ from slabactors.explore.strategy import FollowRecord
 from slabactors.runtime.history import Event, History, past_of
 from slabactors.runtime.simulated import SimPath
 from slabactors.runtime.step import Decision, Outcome
+
+ROUNDS_MAX = 16
+"""Each round but the last makes the schedule smaller, and few are needed."""
 
 
 @dataclass(slots=True)

@@ -49,6 +49,10 @@ class Work(Timed):
         self.initialised = False
         self.pending = False
         self.canceling = False
+        self.queueings = 0
+        """How often it was queued or its timer armed, without the times that was taken back."""
+        self.started = 0
+        """How often a worker was about to call the function."""
         self.queued_on: tuple[Workqueue, Cpu] | None = None
 
     @property
@@ -84,6 +88,7 @@ class Work(Timed):
             self.debug.activate_uninitialised(self.name)
             # A zeroed item looks as if it were on a list: the kernel warns and gives up, and PENDING stays set.
             return False
+        self.queueings += 1
         return True
 
     @operation(reads="pending")
@@ -101,6 +106,7 @@ class Work(Timed):
     def clear_pending(self) -> WorkFunction:
         """``set_work_cpu_and_clear_pending()``: the worker is about to call the function."""
         self.pending = False
+        self.started += 1
         if self.function is None:
             raise KernelBug(
                 Kind.BUG_ON,
@@ -116,30 +122,40 @@ class Work(Timed):
         workqueue, cpu = self.queued_on
         return Spawn(workqueue.timer_fn(self, cpu), name="delayed_work_timer_fn", lane=cpu.name)
 
-    @operation(clock=True)
-    def try_to_grab(self) -> Grab:
-        """``try_to_grab_pending()``, first part: the caller owns PENDING afterwards unless the item is queued."""
+    def _not_canceling(self) -> bool:
+        return not self.canceling
+
+    @operation(guard=_not_canceling, clock=True)
+    def try_to_grab(self) -> tuple[Grab, int]:
+        """``try_to_grab_pending()``, first part: the caller owns PENDING afterwards unless the item is queued.
+
+        Returns:
+            What it was, and how often it had been queued.
+        """
+        queueings = self.queueings
         if self.deadline is not None:
             self.deadline = None
+            self.queueings -= 1
             grabbed = Grab.TIMER
         elif self.pending:
-            return Grab.QUEUED
+            return Grab.QUEUED, queueings
         else:
             grabbed = Grab.IDLE
         self.pending = self.canceling = True
-        return grabbed
+        return grabbed, queueings
 
-    def _not_pending(self) -> bool:
-        return not self.pending
+    def _started(self, queueings: int) -> bool:
+        return self.started >= queueings
 
-    @operation(guard=_not_pending)
-    def wait_started(self) -> None:
-        """``cpu_relax()``: until the worker that has unlinked the item clears PENDING."""
+    @operation(guard=_started)
+    def wait_started(self, queueings: int) -> None:
+        """``cpu_relax()``: until the worker that has unlinked the item has cleared PENDING."""
 
     @operation
     def mark_canceling(self) -> None:
-        """``mark_work_canceling()``: PENDING is held so that nobody can queue the item."""
+        """``mark_work_canceling()``: taken off the worklist; PENDING is held so that nobody can queue the item."""
         self.canceling = True
+        self.queueings -= 1
 
     @operation
     def clear_canceling(self) -> None:
@@ -157,6 +173,8 @@ class Workqueue(Actor):
         self.worklists: list[list[Work]] = [[] for _ in range(cpus)]
         self.executing: dict[str, tuple[int, Work]] = {}
         self.executed = 0
+        self.inserted: dict[Work, int] = {}
+        """How often each item was inserted, without the times it was taken back."""
 
     def _executed_by(self, work: Work) -> int | None:
         for cpu, running in self.executing.values():
@@ -175,6 +193,7 @@ class Workqueue(Actor):
         """``insert_work()``: to the CPU that runs the item at this moment, else to the caller's."""
         running_on = self._executed_by(work)
         self.worklists[cpu if running_on is None else running_on].append(work)
+        self.inserted[work] = self.inserted.get(work, 0) + 1
 
     def _runnable(self, cpu: int, worker: str) -> bool:
         busy = self.executing
@@ -196,16 +215,24 @@ class Workqueue(Actor):
         del self.executing[worker]
         self.executed += 1
 
-    def _grabbable(self, work: Work) -> bool:
-        return self._queued(work) is not None or self._executed_by(work) is not None
+    def _arrived(self, work: Work, queueings: int) -> bool:
+        return self.inserted.get(work, 0) >= queueings
 
-    @operation(guard=_grabbable)
-    def dequeue(self, work: Work) -> bool:
-        """``list_del_init(&work->entry)`` by a canceller: false when a worker has it already."""
+    @operation(guard=_arrived)
+    def dequeue(self, work: Work, queueings: int) -> bool:
+        """``list_del_init(&work->entry)`` by a canceller: false when a worker took the item before.
+
+        An item that is pending and not inserted yet is on its way; the kernel spins until it is there, and this waits.
+
+        Args:
+            work: the item.
+            queueings: how often it had been queued when the canceller found it pending.
+        """
         worklist = self._queued(work)
         if worklist is None:
             return False
         worklist.remove(work)
+        self.inserted[work] -= 1
         return True
 
     def _not_executing(self, work: Work) -> bool:
@@ -270,14 +297,14 @@ async def disable_work_sync(workqueue: Workqueue, work: Work) -> bool:
     Models disable_work_sync() (kernel/workqueue.c, v6.10), which 3.8 did not have.
     """
     while True:
-        grabbed = await work.try_to_grab()
+        grabbed, queueings = await work.try_to_grab()
         if grabbed is not Grab.QUEUED:
             break
-        if await workqueue.dequeue(work):
+        # Window: queued a moment ago, it may be taken, done, or queued again by now.
+        if await workqueue.dequeue(work, queueings):
             await work.mark_canceling()
             break
-        # A worker has unlinked it and is about to clear PENDING.
-        await work.wait_started()
+        await work.wait_started(queueings)
     await workqueue.wait_executed(work)
     return grabbed is not Grab.IDLE
 

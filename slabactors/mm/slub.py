@@ -45,9 +45,9 @@ class Slub:
         self.policy = policy
         self.name = policy.name
 
-    def geometry(self, object_size: int, cpus: int) -> Geometry:
+    def geometry(self, object_size: int, cpus: int, min_partial: int | None) -> Geometry:
         """The geometry of a new cache; see `slabactors.mm.slub_sizes.geometry`."""
-        return geometry(object_size, cpus)
+        return geometry(object_size, cpus, 8, min_partial)
 
     def build(self, machine: Machine, cache: KmemCache) -> None:
         """Give a new cache its per-CPU and per-node structures.  It owns no slab yet."""

@@ -82,13 +82,14 @@ def calculate_order(size: int, cpus: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def geometry(object_size: int, cpus: int, align: int = 8) -> Geometry:
+def geometry(object_size: int, cpus: int, align: int = 8, min_partial: int | None = None) -> Geometry:
     """The geometry of a cache without constructor or debugging.
 
     Args:
         object_size: bytes asked for.
         cpus: CPUs of the machine.
         align: bytes; a multiple of 8 is made of it.
+        min_partial: instead of what is computed from the size.
 
     Raises:
         ValueError: no slab is large enough, or the size is not positive.
@@ -105,6 +106,6 @@ def geometry(object_size: int, cpus: int, align: int = 8) -> Geometry:
         objects=(PAGE_SIZE << order) // size,
         min_order=min_order,
         min_objects=(PAGE_SIZE << min_order) // size,
-        min_partial=min(10, max(5, (size.bit_length() - 1) // 2)),
+        min_partial=min(10, max(5, (size.bit_length() - 1) // 2)) if min_partial is None else min_partial,
         cpu_partial=cpu_partial,
     )

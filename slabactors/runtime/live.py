@@ -7,8 +7,8 @@ loop says.  The order in which operations were run is written down and replays s
 Three things make that replay exact:
 
 - An operation runs in one go and is numbered there and then: that order is the linearisation.
-- A path is *as of* its last step.  Its task may get to run much later, but what it does then (fall asleep, choose, raise)
-  is dated by the step before it, as in the simulator, where a path goes on at once.
+- A path is *as of* its last step.  Its task may get to run much later, but what it does then (fall asleep, choose,
+  raise) is dated by the step before it, as in the simulator, where a path goes on at once.
 - After the first error nothing is delivered any more, but paths that have their reply still run up to their next
   message: one of them may be about to raise for an earlier step, and then that is the bug.
 """
@@ -16,14 +16,15 @@ Three things make that replay exact:
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias, cast
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from slabactors.actors import (
@@ -72,6 +73,9 @@ JITTER_YIELDS_MAX: Final = 3
 
 UNBOUNDED: Final = float("inf")
 
+NOTHING: Final[Message] = (WAKE, CLOCK, ())
+"""What a path asks for that has not asked for anything yet."""
+
 Posted: TypeAlias = "tuple[LivePath, Message]"
 """What is in a mailbox.  The message is valid while it is, by identity, what its path asks for."""
 
@@ -111,8 +115,8 @@ class LivePath(Lineage):
     def __init__(self, number: int, name: str, lane: str, parent: LivePath | None, ordinal: int) -> None:
         super().__init__(name, lane, parent, ordinal)
         self.id = number
-        self.position = parent.position if parent is not None else 0
-        self.now = parent.now if parent is not None else 0
+        self.position: int = parent.position if parent is not None else 0
+        self.now: int = parent.now if parent is not None else 0
         self.daemon = False
         self.done = False
         self.deadline: int | None = None
@@ -122,25 +126,42 @@ class LivePath(Lineage):
         self.joiners: list[LivePath] = []
         self.lanes: dict[str, LivePath] = {}
         self.result: Any = None
+        self.request: Message = NOTHING
 
-    request: Message
     coroutine: Coroutine[Any, Any, Any]
     answer: MemoryObjectSendStream[Any]
     replies: MemoryObjectReceiveStream[Any]
 
     def close(self) -> None:
         """Let go of its reply stream, and of its coroutine if that never got to its end."""
-        if self.timer is None:
-            self.answer.close()
-            self.replies.close()
+        if self.timer is not None:
+            return
+        self.answer.close()
+        self.replies.close()
+        with suppress(RuntimeError):  # it awaits something on its way out, and there is nobody to serve it
             self.coroutine.close()
+
+    def catch_up(self, other: LivePath) -> None:
+        """It goes on because another has come to its end: it is as of the later of the two."""
+        self.position = max(self.position, other.position)
+        self.now = max(self.now, other.now)
+
+
+class _Mailbox:
+    """The two ends of an actor's mailbox, and how many messages are in it."""
+
+    __slots__ = ("inbox", "outbox", "queued")
+
+    def __init__(self) -> None:
+        self.outbox, self.inbox = anyio.create_memory_object_stream[Posted](UNBOUNDED)
+        self.queued = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """What ended the run: an error, of which path, and as of which step."""
 
-    raised: Exception
+    raised: BaseException
     path: LivePath | None
     position: int
     now: int
@@ -199,7 +220,8 @@ class LiveRuntime:
         self._choices: list[tuple[int, LivePath, int]] = []
         self._random = Random(f"choose {seed}")
         self._hesitation = Random(f"jitter {seed}")
-        self._mailboxes: dict[Actor, MemoryObjectSendStream[Posted]] = {}
+        self._mailboxes: dict[Actor, _Mailbox] = {}
+        self._opened: list[_Mailbox] = []
         self._timers: list[LivePath] = []
         self._act = 1
         self._horizon = 0
@@ -283,20 +305,455 @@ class LiveRuntime:
         else:
             outcome = Outcome(Ending.BUG, deliveries, failure.now, uncaught(raised, path), error=raised)
         outcome.culprit = path
-        if path is not None and hasattr(path, "request"):
+        if path is not None and path.request is not NOTHING:
             outcome.operation, outcome.actor, _ = path.request
         return outcome
 
     def _close(self) -> None:
-        """Close every stream and every coroutine that is still open, innermost first."""
-        for mailbox in self._mailboxes.values():
-            mailbox.close()
+        """Close every stream and every coroutine that is still open, the youngest paths first."""
+        for mailbox in self._opened:
+            mailbox.outbox.close()
+            mailbox.inbox.close()
         for path in reversed(self.paths):
             path.close()
 
     def decisions(self) -> list[Decision]:
         """The schedule of the run, for replay: its steps, and each ``choose()`` after the step that led to it."""
-        schedule = [(index + 1, 0, path, operation.name, actor.name, None) for index, (path, operation, actor) in enumerate(self.steps)]
-        schedule += [(position, 1, path, CHOOSE, "", value) for position, path, value in self._choices]
+        schedule: list[tuple[int, int, Decision]] = []
+        for index, (path, operation, actor) in enumerate(self.steps, 1):
+            schedule.append((index, 0, Decision(path.key, operation.name, actor.name)))
+        for position, path, value in self._choices:
+            schedule.append((position, 1, Decision(path.key, CHOOSE, "", value)))
         schedule.sort(key=lambda entry: entry[:2])
-        return [Decision(path.key, operation, actor, value) for _, _, path, operation, actor, value in schedule]
+        return [decision for _, _, decision in schedule]
+
+    # -- paths -----------------------------------------------------------------------------------------------------
+
+    def _start(self, request: Spawn[Any], parent: LivePath | None) -> LivePath:
+        """Make a path and its task."""
+        if parent is None:
+            ordinal = self._roots
+            self._roots += 1
+        else:
+            ordinal = parent.children
+            parent.children += 1
+        path = LivePath(len(self.paths), request.name, request.lane, parent, ordinal)
+        path.coroutine = request.coroutine
+        path.answer, path.replies = anyio.create_memory_object_stream[Any](1)
+        self.paths.append(path)
+        if request.daemon:
+            path.daemon = True
+        else:
+            self._alive += 1
+        self._busy += 1
+        self._group.start_soon(self._run_path, path, name=path.key)
+        return path
+
+    async def _run_path(self, path: LivePath) -> None:
+        """The task of a path."""
+        try:
+            result = await self._drive(path)
+        except GeneratorExit:
+            raise  # there is no event loop any more
+        except Exception as raised:
+            self._fail(raised, path, path.position, path.now)
+        except anyio.get_cancelled_exc_class() as raised:
+            # Of the run, and then this says so again; else the path awaited something that somebody else had cancelled.
+            await checkpoint_if_cancelled()
+            self._fail(raised, path, path.position, path.now)
+        else:
+            self._finish(path, result)
+        finally:
+            path.close()
+
+    @types.coroutine
+    def _drive(self, path: LivePath) -> Generator[Any, Any, Any]:
+        """Send into a path's coroutine whatever it waits for, until it returns."""
+        coroutine = path.coroutine
+        send = resume = coroutine.send
+        receive = path.replies.receive
+        value: Any = None
+        while True:
+            try:
+                request = resume(value)
+            except StopIteration as stop:
+                return stop.value
+            resume = send
+            if type(request) is tuple:
+                path.request = request
+                self._post(path, request)
+            elif isinstance(request, Request):
+                value = self._serve(path, request)
+                if value is not _WAITS:
+                    continue
+            else:
+                # Somebody else's awaitable: it and its host talk through us.
+                self._enter_host(path)
+                try:
+                    value = yield request
+                except GeneratorExit:
+                    raise
+                except BaseException as raised:
+                    resume, value = coroutine.throw, raised
+                self._leave_host(path)
+                continue
+            try:
+                value = yield from receive()
+            except GeneratorExit:
+                raise
+            except BaseException as raised:
+                self._withdraw(path)
+                resume, value = coroutine.throw, raised
+
+    def _serve(self, path: LivePath, request: Request) -> Any:
+        """The answer to what is not a message, or ``_WAITS`` when it comes later."""
+        match request:
+            case Spawn():
+                return self._start(request, path)
+            case Join(task=LivePath() as child):
+                if child.done:
+                    path.catch_up(child)
+                    return child.result
+                child.joiners.append(path)
+                path.joining = child
+                self._rest()
+                return _WAITS
+            case Choose():
+                value = self._random.randrange(checked_count(request))
+                self._choices.append((path.position, path, value))
+                return value
+            case Sleep():
+                path.request = (WAKE, CLOCK, ())
+                self._set_timer(path, path.now + request.jiffies)
+                self._rest()
+                return _WAITS
+            case Tell():
+                return self._tell(path, message_of(request.message))
+        raise unknown_request(path.name, path.coroutine, request)
+
+    def _tell(self, path: LivePath, message: Message) -> None:
+        """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
+        lane = f"tell {message[1].name}"
+        before = path.lanes.get(lane)
+
+        async def in_order() -> None:
+            if before is not None and not before.done:
+                await join(before)
+            await deliver(message)
+
+        path.lanes[lane] = self._start(Spawn(in_order(), name=lane, lane=path.lane), path)
+
+    def _finish(self, path: LivePath, result: Any) -> None:
+        path.done = True
+        path.result = result
+        if not path.daemon:
+            self._alive -= 1
+        for joiner in path.joiners:
+            joiner.joining = None
+            joiner.catch_up(path)
+            self._busy += 1
+            joiner.answer.send_nowait(result)
+        self._rest()
+
+    def _rest(self) -> None:
+        """One less that can move by itself; when nobody is left, the keeper of time has to know."""
+        self._busy -= 1
+        if self._busy <= self._hosted_now:
+            self._nudge.set()
+
+    # -- the host --------------------------------------------------------------------------------------------------
+
+    def _enter_host(self, path: LivePath) -> None:
+        """A path awaits something of the event loop.  Time waits for it, and the run does; for a daemon they do not."""
+        if path.daemon:
+            self._rest()
+        else:
+            self._hosted_now += 1
+            if self._stopping:
+                self._nudge.set()
+
+    def _leave_host(self, path: LivePath) -> None:
+        if path.daemon:
+            self._busy += 1
+        else:
+            self._hosted_now -= 1
+        self._by_host(path)
+
+    def _by_host(self, path: LivePath) -> None:
+        """The event loop had a say in how a path goes on: it is as of now, and the simulator cannot follow."""
+        self.hosted = True
+        path.position = len(self.steps)
+        path.now = self.clock.now
+
+    def _withdraw(self, path: LivePath) -> None:
+        """The host has cancelled what a path waits for; its message must not be answered any more."""
+        if self._over:
+            return
+        operation, actor, args = path.request
+        if path.joining is not None:
+            path.joining.joiners.remove(path)
+            path.joining = None
+            self._busy += 1
+        elif path.deadline is not None:
+            self._timers.remove(path)
+            path.deadline = None
+            self._busy += 1
+        elif path in actor.guarded:
+            actor.guarded.remove(path)  # type: ignore[union-attr]
+            self._busy += 1
+        # A new tuple: the one that may still be in a mailbox is no longer what the path asks for.
+        path.request = (operation, actor, args)
+        with suppress(anyio.WouldBlock, anyio.ClosedResourceError):
+            path.replies.receive_nowait()
+        self._by_host(path)
+
+    # -- actors ----------------------------------------------------------------------------------------------------
+
+    def _post(self, path: LivePath, message: Message) -> None:
+        """Put a message in its actor's mailbox, which the first message opens."""
+        if self._stopping:
+            self._rest()
+            return
+        mailbox = self._mailboxes.get(message[1])
+        if mailbox is None:
+            mailbox = self._open(message[1])
+        mailbox.queued += 1
+        mailbox.outbox.send_nowait((path, message))
+
+    def _open(self, actor: Actor) -> _Mailbox:
+        mailbox = self._mailboxes[actor] = _Mailbox()
+        self._opened.append(mailbox)
+        self._group.start_soon(self._attend, actor, mailbox, name=actor.name)
+        return mailbox
+
+    async def _attend(self, actor: Actor, mailbox: _Mailbox) -> None:
+        """The task of an actor: one message after the other, until the actor was freed and its mailbox is empty."""
+        inbox = mailbox.inbox
+        receive, receive_nowait = inbox.receive, inbox.receive_nowait
+        while True:
+            if mailbox.queued:
+                # Without going through the event loop: four times as fast when many paths ask one actor.
+                path, message = receive_nowait()
+            else:
+                try:
+                    path, message = await receive()
+                except anyio.EndOfStream:
+                    inbox.close()
+                    return
+            mailbox.queued -= 1
+            if self.jitter and self._hesitation.random() < self.jitter:
+                for _ in range(self._hesitation.randint(1, JITTER_YIELDS_MAX)):
+                    await checkpoint()
+            if path.request is not message:
+                continue  # withdrawn
+            if self._stopping:
+                self._rest()
+                continue
+            try:
+                if message[0].guard is not None and not _ready(message):
+                    self._defer(path, actor)
+                    continue
+                self._execute(path, message)
+                while actor.guarded and not self._stopping:
+                    ready = next((waiting for waiting in actor.guarded if _ready(waiting.request)), None)
+                    if ready is None:
+                        break
+                    path = ready
+                    actor.guarded.remove(path)
+                    self._busy += 1
+                    self._execute(path, path.request)
+            except Exception as raised:
+                self._fail(raised, path, len(self.steps), self.clock.now)
+
+    def _defer(self, path: LivePath, actor: Actor) -> None:
+        """Keep a message until its guard holds."""
+        if actor.guarded:
+            actor.guarded.append(path)
+        else:
+            actor.guarded = [path]
+        self._rest()
+
+    def _execute(self, path: LivePath, message: Message) -> None:
+        """Make a step: run an operation, and answer."""
+        operation, actor, args = message
+        steps = self.steps
+        if len(steps) >= self.steps_max:
+            self._bounded = self._stopping = True
+            self._rest()
+            return
+        steps.append((path, operation, actor))
+        if actor.tombstone is not None:
+            touched_freed(operation, actor, actor.tombstone, path)
+        reply = operation.function(actor, *args)
+        if operation.special:
+            self._special(path, operation, actor)
+        path.position = len(steps)
+        path.now = self.clock.now
+        if self.observer is not None:
+            index = len(steps) + len(self._choices) - 1
+            self.observer(Step(index, path.now, path, operation, actor, args, reply, self._act))
+        if path.timer is None:
+            path.answer.send_nowait(reply)
+        else:
+            self._expired(path, path.timer)
+
+    def _special(self, path: LivePath, operation: Operation, actor: Actor) -> None:
+        """What a delivery does to the run besides changing its actor."""
+        if path.deadline is not None:
+            self.clock.now = max(self.clock.now, path.deadline)
+            path.deadline = None
+            if path.timer is not None:
+                path.timer.pending_timer = None
+        if operation.frees:
+            actor.bury(Tombstone(len(self.steps) + len(self._choices) - 1, path.name, path.lane))
+            self._shut(actor)
+        if operation.clock and isinstance(actor, Timed):
+            self._arm(actor)
+        if operation.acquires:
+            actor.holder = path
+        elif operation.releases:
+            actor.holder = None
+
+    def _shut(self, actor: Actor) -> None:
+        """The object is gone: its mailbox, and those of what lay in its memory, take nothing any more.
+
+        What is in them, deferred messages too, is still looked at, and is a use after free.
+        """
+        mailbox = self._mailboxes.pop(actor, None)
+        if mailbox is not None:
+            for path in actor.guarded:
+                self._busy += 1
+                mailbox.queued += 1
+                mailbox.outbox.send_nowait((path, path.request))
+            actor.guarded = ()
+            mailbox.outbox.close()
+        for inner in actor.embedded:
+            self._shut(inner)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        """Fire timers until both acts are over, or something broke."""
+        while not (self._stopping and self._busy <= self._hosted_now):
+            nudge = self._nudge = anyio.Event()
+            if not self._busy:
+                timer = self._next_timer()
+                if timer is None:
+                    return
+            else:
+                # The second act is for what follows from the first: there, time waits for everybody.
+                timer = self._earliest() if self._act == 1 and not self._stopping else None
+            if timer is None:
+                await nudge.wait()
+                continue
+            wait = timer.due - anyio.current_time() if self._busy or not self.autojump else 0.0
+            if wait > 0:
+                with anyio.move_on_after(wait):
+                    await nudge.wait()
+                continue
+            self._fire(timer)
+
+    def _earliest(self) -> LivePath | None:
+        return min(self._timers, key=lambda timer: (timer.deadline, timer.id), default=None)
+
+    def _next_timer(self) -> LivePath | None:
+        """Nothing moves: the timer for which everybody waits, or None when the run is over."""
+        timer = self._earliest()
+        if self._act == 1:
+            if self._alive:
+                if timer is not None:
+                    return timer
+                self._look(None)
+                if self._failures:
+                    return None
+            if not self.settle_jiffies:
+                return None
+            self._act = 2
+            self._horizon = self.clock.now + self.settle_jiffies
+        return timer if timer is not None and cast("int", timer.deadline) <= self._horizon else None
+
+    def _set_timer(self, path: LivePath, deadline: int) -> None:
+        path.deadline = deadline
+        path.due = anyio.current_time() + (deadline - self.clock.now) / self.jiffies_per_second
+        self._timers.append(path)
+        self._nudge.set()
+
+    def _fire(self, timer: LivePath) -> None:
+        """Wake a sleeper, or send an actor its expiry."""
+        self._timers.remove(timer)
+        self._busy += 1
+        if timer.timer is not None:
+            self._post(timer, timer.request)
+            return
+        try:
+            self._execute(timer, timer.request)
+        except Exception as raised:
+            self._fail(raised, timer, len(self.steps), self.clock.now)
+
+    def _arm(self, actor: Timed) -> None:
+        """Bring the timers in line with the deadline that an operation has set or cleared."""
+        armed: LivePath | None = actor.pending_timer
+        if armed is not None:
+            if armed.deadline == actor.deadline:
+                return
+            if armed in self._timers:
+                self._timers.remove(armed)
+            else:
+                armed.request = NOTHING  # its expiry is on the way, and must not be taken for valid when it arrives
+                self._rest()
+            armed.done = True
+            actor.pending_timer = None
+        if actor.deadline is None:
+            return
+        timer = LivePath(len(self.paths), f"timer {actor.name}", "timer", None, actor.armed)
+        actor.armed += 1
+        self.paths.append(timer)
+        timer.timer = actor
+        timer.request = (type(actor).expire.operation, actor, ())  # type: ignore[attr-defined]
+        actor.pending_timer = timer
+        self._set_timer(timer, actor.deadline)
+
+    def _expired(self, timer: LivePath, actor: Timed) -> None:
+        """The expiry was delivered; what follows from it runs as a path of its own."""
+        timer.done = True
+        started = actor.on_expiry()
+        if started is not None:
+            self._start(started, timer)
+        self._rest()
+
+    # -- what goes wrong -------------------------------------------------------------------------------------------
+
+    def _fail(self, raised: BaseException, path: LivePath, position: int, now: int) -> None:
+        """Something raised: from here on nothing is delivered."""
+        if self._over:
+            return  # on its way out
+        self._failures.append(_Failure(raised, path, position, now))
+        self._stopping = True
+        path.done = True
+        self._rest()
+
+    def _hung(self) -> None:
+        """Raise when somebody waits for something that will not happen."""
+        hung([path for path in self.paths if not path.done and _blocked(path)])
+
+
+def _ready(message: Message) -> bool:
+    """Whether a guarded message can be handled now; one to a freed object can, and is a bug."""
+    operation, actor, args = message
+    return actor.tombstone is not None or operation.guard is None or operation.guard(actor, *args)
+
+
+def _blocked(path: LivePath) -> bool:
+    """Whether a path waits for a guard, other than where idle daemons park."""
+    operation, actor, _ = path.request
+    return path in actor.guarded and not operation.parks
+
+
+def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group; a cancellation only when there is nothing else."""
+    cancelled = anyio.get_cancelled_exc_class()
+    _, errors = several.split(cancelled)
+    error: BaseException = errors if errors is not None else several
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

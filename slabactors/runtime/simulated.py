@@ -280,7 +280,8 @@ class Simulation:
         outcome = Outcome(ending, len(self.record), self.clock.now, bug, error=error)
         if bug is not None and path is not None:
             outcome.culprit = path
-            outcome.operation, outcome.actor = path.request[0], path.request[1]
+            if hasattr(path, "request"):
+                outcome.operation, outcome.actor = path.request[0], path.request[1]
         return outcome
 
     def _drop(self) -> None:

@@ -1,0 +1,69 @@
+"""What several tests need: a machine to play with, and small ways to run paths on it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from slabactors.explore.strategy import RandomWalk
+from slabactors.lifecycle import lifecycle
+from slabactors.machine import SETTLE_JIFFIES, Machine, MachineConfig
+from slabactors.runtime.simulated import SimPath, Simulation
+from slabactors.runtime.step import Outcome, Step, TimePolicy
+
+
+class Oldest:
+    """Always the oldest path that can move, kernel threads last: no interleaving at all."""
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        return min(enabled, key=lambda path: (path.daemon, path.id))
+
+    def choose(self, count: int) -> int:
+        return 0
+
+
+class Played:
+    """A run that is over, with everything it did."""
+
+    def __init__(self, outcome: Outcome, machine: Machine, steps: list[Step], simulation: Simulation) -> None:
+        self.outcome = outcome
+        self.machine = machine
+        self.steps = steps
+        self.simulation = simulation
+
+    def names(self) -> list[str]:
+        """Class and operation of every step."""
+        return [f"{step.operation.owner}.{step.operation.name}" for step in self.steps]
+
+
+def play(
+    story,
+    *,
+    lifecycle_name: str = "v5",
+    seed: int | None = None,
+    time: TimePolicy = TimePolicy.QUIESCENT,
+    settle: int = SETTLE_JIFFIES,
+    **config: Any,
+) -> Played:
+    """Run ``story(machine)`` once: in order of age without a seed, by a random walk with one."""
+    steps: list[Step] = []
+    simulation = Simulation(
+        Oldest() if seed is None else RandomWalk(seed), time=time, settle_jiffies=settle, observer=steps.append
+    )
+    machine = Machine(simulation.clock, lifecycle(lifecycle_name), MachineConfig(**config))
+    outcome = simulation.run(story(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+    if outcome.error is not None and isinstance(outcome.error, AssertionError):
+        raise outcome.error
+    return Played(outcome, machine, steps, simulation)
+
+
+def run_paths(*paths: Coroutine[Any, Any, Any], seed: int | None = None, **options: Any) -> tuple[Outcome, list[Step]]:
+    """Run paths side by side without any machine."""
+    from slabactors.actors import parallel
+
+    async def main() -> None:
+        await parallel(*paths)
+
+    steps: list[Step] = []
+    simulation = Simulation(Oldest() if seed is None else RandomWalk(seed), observer=steps.append, **options)
+    return simulation.run(main()), steps
