@@ -8,7 +8,7 @@ from typing import Any
 from slabactors.explore.strategy import RandomWalk
 from slabactors.lifecycle import lifecycle
 from slabactors.machine import SETTLE_JIFFIES, Machine, MachineConfig
-from slabactors.runtime.simulated import SimPath, Simulation
+from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import Outcome, Step, TimePolicy
 
 
@@ -20,6 +20,23 @@ class Oldest:
 
     def choose(self, count: int) -> int:
         return 0
+
+
+class KernelThreadsFirst(Oldest):
+    """Kworkers and kswapd run as soon as they can, and everybody else is starved meanwhile."""
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        return min(enabled, key=lambda path: (not path.daemon, path.id))
+
+
+class StarveBefore(Oldest):
+    """The youngest first; whoever is about to deliver the named operation waits until nobody else can move."""
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        return min(enabled, key=lambda path: (path.request[0].name == self.operation, path.daemon, -path.id))
 
 
 class Played:
@@ -41,6 +58,7 @@ def play(
     *,
     lifecycle_name: str = "v5",
     seed: int | None = None,
+    strategy: Strategy | None = None,
     time: TimePolicy = TimePolicy.QUIESCENT,
     settle: int = SETTLE_JIFFIES,
     **config: Any,
@@ -48,7 +66,7 @@ def play(
     """Run ``story(machine)`` once: in order of age without a seed, by a random walk with one."""
     steps: list[Step] = []
     simulation = Simulation(
-        Oldest() if seed is None else RandomWalk(seed), time=time, settle_jiffies=settle, observer=steps.append
+        strategy or (Oldest() if seed is None else RandomWalk(seed)), time=time, settle_jiffies=settle, observer=steps.append
     )
     machine = Machine(simulation.clock, lifecycle(lifecycle_name), MachineConfig(**config))
     outcome = simulation.run(story(machine), daemons=machine.daemons(), at_rest=machine.at_rest)

@@ -5,15 +5,23 @@ Exit codes: 0 fine, 1 a bug was found, 2 the user's mistake, 3 a bug of slabacto
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 FINE, BUG, MISTAKE, INTERNAL, UNDETERMINED = range(5)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # whoever started us has closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -22,25 +30,23 @@ def run(arguments: Sequence[str]) -> int:
     from cyclopts import CycloptsError
 
     from slabactors.cli.app import app
-    from slabactors.errors import UsageError
+    from slabactors.cli.output import flush
+    from slabactors.errors import NondeterminismError, UsageError
 
     try:
+        check_text(arguments)
         code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        flush()
         return code if isinstance(code, int) else FINE
-    except (UsageError, CycloptsError) as mistake:
-        hint = "" if isinstance(mistake, UsageError) else "\n  See: slabactors --help, or slabactors COMMAND --help"
-        _complain(f"{mistake}{hint}")
+    except (UsageError, NondeterminismError) as mistake:
+        _complain(str(mistake))
         return MISTAKE
-    except BrokenPipeError:
-        # Whoever read our output has gone; writing more, even at exit, would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINE
+    except CycloptsError as mistake:
+        _complain(f"{mistake}\n  See: slabactors --help, or slabactors COMMAND --help")
+        return MISTAKE
     except KeyboardInterrupt:
         _complain("interrupted.")
         return UNDETERMINED
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else FINE
     except Exception as error:
         if os.environ.get("SLABACTORS_TRACEBACK"):
             raise
@@ -49,6 +55,21 @@ def run(arguments: Sequence[str]) -> int:
             "  See the traceback, to report it: SLABACTORS_TRACEBACK=1 slabactors ..."
         )
         return INTERNAL
+
+
+def check_text(arguments: Sequence[str]) -> None:
+    """Refuse what could be neither printed nor written to a finding or a log.
+
+    Raises:
+        UsageError: an argument is not UTF-8.
+    """
+    from slabactors.errors import UsageError
+
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"expected UTF-8, found the argument {argument!r}.\n  Rename the file.") from error
 
 
 def _complain(text: str) -> None:

@@ -13,6 +13,7 @@ app = App(
     name="slabactors",
     help="Find the interleavings that break the teardown of per-memcg slab caches.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
 )
 
 Target = Annotated[str, Parameter(help="A shipped scenario (see: slabactors list), FILE.py, or FILE.py:NAME.")]

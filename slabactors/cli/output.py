@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from slabactors.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -15,13 +21,45 @@ if TYPE_CHECKING:
 
 
 def say(text: str = "") -> None:
-    """Print a line of the command's result."""
-    print(text)  # noqa: T201
+    """Print a line of the command's result.
+
+    Raises:
+        OutputError: it cannot be written, other than because nobody reads it any more.
+    """
+    with _to_stdout():
+        print(text)  # noqa: T201
 
 
 def say_json(document: Any) -> None:
-    """Print the command's result as one JSON document."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+    """Print the command's result as one JSON document.
+
+    Raises:
+        OutputError: as for `say`.
+    """
+    # The library's encoder leaves letters as they are, and stdout may not be able to print them.
+    say(json.dumps(msgspec.to_builtins(document), indent=2))
+
+
+def flush() -> None:
+    """Write out what was said.
+
+    Raises:
+        OutputError: as for `say`.
+    """
+    with _to_stdout():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    """Once stdout cannot be written to, it is /dev/null: what Python flushes when it exits would fail again."""
+    try:
+        yield
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A reader that has read enough (head, less) is no mistake; the exit code still says what was found.
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError(f"cannot write the result to standard output: {error.strerror}.") from error
 
 
 def note(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from slabactors.explore.program import Execution
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
-from slabactors.runtime.step import Ending, Outcome
+from slabactors.runtime.step import Ending, Outcome, TimePolicy
 from slabactors.scenario import BoundScenario, LiveExecution, find
 from slabactors.trace.log import RunLog
 
@@ -75,10 +76,10 @@ def run_once(
     json: bool,
 ) -> int:
     """Run a scenario once with either driver."""
-    if time_scale <= 0:
+    if not 0 < time_scale < inf:
         raise UsageError(f"--time-scale must be more than 0, not {time_scale}.\n  Type for example: --time-scale 10000")
     if not 0 <= jitter <= 1:
-        raise UsageError(f"--jitter must be from 0 to 1, not {jitter}.")
+        raise UsageError(f"--jitter must be from 0 to 1, not {jitter}.\n  Type for example: --jitter 0.3")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     facts = {
         "version": __version__,
@@ -102,7 +103,8 @@ def _execute(
     program: BoundScenario, seed: int, runtime: str, time_scale: float, jitter: float, sink: RunLog | None
 ) -> Execution | LiveExecution:
     if runtime == "sim":
-        return program.execute(RandomWalk(f"{seed}/0"), observer=sink)
+        # One run is for seeing what happens and how long it takes: timers keep to their times, as they do live.
+        return program.execute(RandomWalk(f"{seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
     from slabactors.cli.live import run_live
 
     return run_live(program, seed=seed, backend=runtime, time_scale=time_scale, jitter=jitter, observer=sink)

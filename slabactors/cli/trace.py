@@ -23,7 +23,7 @@ from slabactors.trace.workload import RebuildSummary
 def trace_file(file: Path, lifecycle: str, *, seed: int, limit: int | None, log: Path | None, json: bool) -> int:
     """Read a trace, play it, and say what was read and what became of the caches."""
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit must be at least 1, not {limit}.")
+        raise UsageError(f"--limit must be at least 1, not {limit}.\n  Type for example: --limit 1000")
     trace = read_trace(file)
     workload = rebuild(trace)
     if not workload.actions:

@@ -6,14 +6,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from slabactors.actors import Actor
 from slabactors.errors import NondeterminismError, UnknownName
-from slabactors.explore.finding import signature
+from slabactors.explore.finding import REPEAT_HINT, signature
 from slabactors.explore.program import Program
 from slabactors.explore.strategy import STRATEGIES, FollowRecord
+from slabactors.runtime.simulated import Strategy
 from slabactors.runtime.step import Ending, Outcome, Step
 
 BLOCK = 256
 """Executions that share one random stream; blocks are numbered, so that any of them can be run anywhere."""
+
+REPORT_SECONDS = 0.1
+"""How often a search shows how far it is."""
 
 
 @dataclass(slots=True)
@@ -45,8 +50,9 @@ class SearchResult:
         seconds: wall time.
         bounded: runs that hit the bound on steps.
         found: distinct bugs by signature, in the order in which they were found.
-        sometimes: for each sentence of `Program.sometimes`, in how many of the runs looked at it was reached.
-        finished: false when it was interrupted.
+        sometimes: for each sentence of `Program.sometimes`, whether a run has reached it.
+        all_reached: whether each was.
+        finished: false while it goes on, and when it was interrupted.
     """
 
     executions: int = 0
@@ -55,20 +61,23 @@ class SearchResult:
     bounded: int = 0
     found: dict[str, Found] = field(default_factory=dict)
     sometimes: dict[str, bool] = field(default_factory=dict)
+    all_reached: bool = False
     finished: bool = False
 
     @property
     def verdict(self) -> str:
-        """``broken``, ``undetermined`` (a bound was hit, or nothing was there to check), or ``clean``."""
+        """``broken``, ``clean``, or ``undetermined``: a bound was hit, or the search is not finished."""
         if self.found:
             return "broken"
-        return "undetermined" if self.bounded or not self.executions else "clean"
+        return "clean" if self.finished and not self.bounded else "undetermined"
 
 
 def search(
     program: Program, *, strategy: str = "random", seed: int = 0, runs: int = 1000, seconds: float | None = None
 ) -> Iterator[SearchResult]:
-    """Run a program many times; yields the growing result once a block of executions, and when it is done.
+    """Run a program many times; yields one growing result: before the first run, now and then, and when it is done.
+
+    The result is up to date after every execution, also between two yields: who interrupts the search has it all.
 
     Args:
         program: what to run.
@@ -83,40 +92,45 @@ def search(
     """
     if strategy not in STRATEGIES:
         raise UnknownName("strategy", strategy, sorted(STRATEGIES))
-    check_determinism(program, seed=seed)
     result = SearchResult(sometimes=dict.fromkeys(program.sometimes, False))
-    started = time.monotonic()
-    found = result.found
-    missing = list(result.sometimes)
-    execution_number = 0
-    while execution_number < runs:
-        picker = STRATEGIES[strategy](f"{seed}/{execution_number // BLOCK}")
-        for _ in range(min(BLOCK, runs - execution_number)):
-            execution = program.execute(picker)
-            outcome = execution.outcome
-            result.deliveries += outcome.deliveries
-            if outcome.bug is not None:
-                name = signature(outcome)
-                known = found.get(name)
-                if known is None:
-                    found[name] = Found(name, outcome, list(execution.simulation.record), execution_number)
-                else:
-                    known.count += 1
-            elif outcome.ending is Ending.BOUND:
-                result.bounded += 1
-            if missing:
-                for text, reached in zip(program.sometimes, program.reached(execution), strict=True):
-                    if reached and text in missing:
-                        missing.remove(text)
-                        result.sometimes[text] = True
-            program.dispose(execution)
-            execution_number += 1
-        result.executions = execution_number
-        result.seconds = time.monotonic() - started
-        result.finished = execution_number >= runs or (seconds is not None and result.seconds >= seconds)
-        yield result
-        if result.finished:
-            return
+    yield result
+    check_determinism(program, seed=seed)
+    started = reported = time.monotonic()
+    while not result.finished:
+        picker = STRATEGIES[strategy](f"{seed}/{result.executions // BLOCK}")
+        for _ in range(min(BLOCK, runs - result.executions)):
+            _run_once(program, picker, result)
+            now = time.monotonic()
+            result.seconds = now - started
+            result.finished = result.executions >= runs or (seconds is not None and result.seconds >= seconds)
+            if result.finished:
+                break
+            if now - reported >= REPORT_SECONDS:
+                reported = now
+                yield result
+    yield result
+
+
+def _run_once(program: Program, picker: Strategy, result: SearchResult) -> None:
+    execution = program.execute(picker)
+    outcome = execution.outcome
+    number = result.executions
+    result.executions += 1
+    result.deliveries += outcome.deliveries
+    if outcome.bug is not None:
+        name = signature(outcome)
+        known = result.found.get(name)
+        if known is None:
+            result.found[name] = Found(name, outcome, list(execution.simulation.record), number)
+        else:
+            known.count += 1
+    elif outcome.ending is Ending.BOUND:
+        result.bounded += 1
+    if not result.all_reached:
+        for text, reached in zip(result.sometimes, program.reached(execution), strict=True):
+            result.sometimes[text] |= reached
+        result.all_reached = all(result.sometimes.values())
+    program.dispose(execution)
 
 
 def check_determinism(program: Program, *, seed: int) -> None:
@@ -127,27 +141,36 @@ def check_determinism(program: Program, *, seed: int) -> None:
     """
     first: list[str] = []
     second: list[str] = []
-
-    def render(step: Step) -> str:
-        return f"{step.path.key} {step.operation!r} on {step.actor.name} at {step.now}"
-
-    execution = program.execute(STRATEGIES["random"](f"{seed}/0"), observer=lambda step: first.append(render(step)))
+    execution = program.execute(STRATEGIES["random"](f"{seed}/0"), observer=lambda step: first.append(_render(step)))
     record = list(execution.simulation.record)
+    first.append(_render_end(execution.outcome))
     program.dispose(execution)
-    try:
-        again = program.execute(FollowRecord(record), observer=lambda step: second.append(render(step)))
-    except (StopIteration, IndexError):
-        again = None
-    if again is not None:
-        program.dispose(again)
+    again = program.execute(FollowRecord(record), observer=lambda step: second.append(_render(step)))
+    fits = not isinstance(again.outcome.error, StopIteration | IndexError)
+    second.append(_render_end(again.outcome) if fits else "the schedule does not fit any more")
+    program.dispose(again)
     for index, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             raise NondeterminismError(
                 f"the same schedule ran twice and differed at step {index}:\n  first  {one}\n  second {other}\n"
-                "  A scenario must not keep state between runs, nor read clocks, random numbers or addresses."
+                f"{REPEAT_HINT}"
             )
-    if len(first) != len(second):
-        raise NondeterminismError(
-            f"the same schedule ran twice, for {len(first)} steps and for {len(second)}.\n"
-            "  A scenario must not keep state between runs, nor read clocks, random numbers or addresses."
-        )
+
+
+def _render(step: Step) -> str:
+    given = ", ".join(_stable(one) for one in step.args)
+    return (
+        f"{step.path.key}: {step.operation.owner}.{step.operation.name}({given}) = {_stable(step.reply)} "
+        f"on {step.actor.name} at {step.now} jiffies"
+    )
+
+
+def _render_end(outcome: Outcome) -> str:
+    return f"the run ended: {'done' if outcome.bug is None else signature(outcome)}"
+
+
+def _stable(value: object) -> str:
+    """A value if it is one that can be compared between two runs, else what it is."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return value.name if isinstance(value, Actor) else type(value).__qualname__

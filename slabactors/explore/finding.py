@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +18,9 @@ from slabactors.runtime.step import Decision, Outcome
 FORMAT = "slabactors-finding"
 FORMAT_VERSION = 1
 
+REPEAT_HINT = "  A scenario must not keep state between runs, nor read clocks, random numbers or addresses."
+"""What to do about a program that does not repeat itself."""
+
 
 class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
     """One decision of a schedule, as it is stored; see `slabactors.runtime.step.Decision`."""
@@ -23,7 +28,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str
     operation: str
     actor: str
-    value: int | None = None
+    value: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     def decision(self) -> Decision:
         """As the replay uses it."""
@@ -80,9 +85,28 @@ def signature(outcome: Outcome) -> str:
 
 
 def file_name(finding: Finding) -> str:
-    """A name for the finding's file, made of its lifecycle and signature."""
+    """A name for the finding's file, made of its lifecycle and signature; another one for every other bug.
+
+    Bugs differ when scenario, parameters, lifecycle or signature do: that is what the digits at the end stand for.
+    """
     slug = re.sub(r"[^a-z0-9]+", "-", f"{finding.lifecycle} {finding.signature}".lower()).strip("-")
-    return f"{slug[:100].rstrip('-')}.json"
+    identity = [finding.scenario, finding.parameters, finding.lifecycle, finding.signature]
+    digest = hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:8]
+    return f"{slug[:80].rstrip('-')}-{digest}.json"
+
+
+def check_directory(directory: Path) -> None:
+    """Make the directory that findings are to be written to, and see whether they can be.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise _unwritable(directory, error) from error
 
 
 def save(finding: Finding, path: Path) -> None:
@@ -101,10 +125,13 @@ def save(finding: Finding, path: Path) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"cannot write the finding to {path}: {error.strerror}.\n"
-            "  Give a directory that can be written to: --save DIR."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write findings to {path}: {error.strerror}.\n  Give a directory that can be written to: --save DIR"
+    )
 
 
 def load(path: Path) -> Finding:
@@ -122,7 +149,7 @@ def load(path: Path) -> Finding:
         ) from error
     try:
         head = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FindingFileError(
             f"{path} is not a finding: expected one JSON document, found {len(data)} bytes that are not ({error}).\n"
             "  It may have been cut short; find it again: slabactors explore SCENARIO --save DIR"
@@ -142,4 +169,7 @@ def load(path: Path) -> Finding:
     try:
         return msgspec.json.decode(data, type=Finding)
     except msgspec.ValidationError as error:
-        raise FindingFileError(f"{path} is a damaged finding: {error}.\n  Find it again: slabactors explore") from error
+        raise FindingFileError(
+            f"{path} is a damaged finding: {str(error).lower()}.\n"
+            "  Find it again: slabactors explore SCENARIO --save DIR"
+        ) from error

@@ -13,11 +13,12 @@ nothing: nothing here makes a schedule larger, and shrinking what was shrunken c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from slabactors.errors import NondeterminismError, ReplayDiverged
-from slabactors.explore.finding import signature
+from slabactors.explore.finding import REPEAT_HINT, signature
 from slabactors.explore.program import Execution, Program
 from slabactors.explore.replay import replay
 from slabactors.explore.strategy import FollowRecord
@@ -26,7 +27,7 @@ from slabactors.runtime.simulated import SimPath
 from slabactors.runtime.step import Decision, Outcome
 
 ROUNDS_MAX = 16
-"""Each round but the last makes the schedule smaller, and few are needed."""
+"""Each round but the last makes the schedule smaller; two or three are usual."""
 
 
 @dataclass(slots=True)
@@ -55,47 +56,91 @@ class Shrunken:
         return len(self.decisions), self.preemptions, self.switches
 
 
-def shrink(program: Program, record: list[int]) -> Shrunken:
+def shrink(program: Program, record: list[int], wanted: str) -> Shrunken:
     """The best schedule found for the bug that a record shows.
 
     Args:
         program: what was run.
         record: of the execution that showed the bug, made in this process.
+        wanted: signature of the bug.
 
     Raises:
-        ReplayDiverged: not even the record itself repeats the bug.
+        NondeterminismError: not even the record itself shows the bug again.
     """
     history = History()
     execution = program.execute(FollowRecord(record), observer=history)
-    if execution.outcome.bug is None:
-        raise ReplayDiverged(len(record), "the bug that the record shows", "the run ended without it")
-    wanted = signature(execution.outcome)
+    _expect(execution.outcome, wanted)
     _close(history, execution)
-    events = history.events
-    at_step = execution.outcome.culprit is not None
-    first_act = [event.index for event in events if event.act == 1]
-    keep = past_of(events, len(events) - 1) if at_step else first_act
-    best: Shrunken | None = None
+    return _shrunken(program, history, execution.outcome, None)
+
+
+def shrink_schedule(program: Program, decisions: list[Decision], wanted: str) -> Shrunken:
+    """As `shrink`, from a schedule: of a finding, or of a live run.
+
+    Raises:
+        ReplayDiverged: the schedule does not fit.
+        NondeterminismError: it does not show the bug.
+    """
+    start = replayed(program, decisions)
+    _expect(start.outcome, wanted)
+    return _shrunken(program, start.history, start.outcome, start)
+
+
+def _expect(outcome: Outcome, wanted: str) -> None:
+    found = None if outcome.bug is None else signature(outcome)
+    if found != wanted:
+        raise NondeterminismError(
+            f"the run that showed {wanted!r} was run again, step for step, and showed "
+            f"{'no bug' if found is None else repr(found)}.\n{REPEAT_HINT}"
+        )
+
+
+def _shrunken(program: Program, history: History, outcome: Outcome, start: Shrunken | None) -> Shrunken:
+    """The best of what `start` is and what its history, or that of a run without a schedule, can be made into."""
+    wanted = signature(outcome)
+    best = start
     replays = 1
     tried = set()
-    for order in [keep, *(_linearise(events, keep, first) for first in _paths(events, keep))]:
-        decisions = _decisions(history, order)
-        key = tuple((one.path, one.value) for one in decisions)
-        if key in tried:
-            continue
-        tried.add(key)
-        replays += 1
-        candidate = _confirm(program, decisions, wanted, replays)
-        if candidate is not None and (best is None or candidate.size < best.size):
-            best = candidate
+    for _ in range(ROUNDS_MAX):
+        better: Shrunken | None = None
+        for order in _orders(history.events, outcome.culprit):
+            decisions = _decisions(history, order)
+            key = tuple((one.path, one.value) for one in decisions)
+            if key in tried:
+                continue
+            tried.add(key)
+            replays += 1
+            candidate = _confirm(program, decisions, wanted)
+            if candidate is not None and (best is None or candidate.size < best.size):
+                best = better = candidate
+        if better is None:
+            break
+        history, outcome = better.history, better.outcome
     if best is None:
-        # The slice did not hold, which means that a footprint is wrong somewhere; keep every step rather than lose it.
-        decisions = _decisions(history, [event.index for event in events if at_step or event.act == 1])
-        best = _confirm(program, decisions, wanted, replays)
-        if best is None:
-            raise ReplayDiverged(len(decisions), f"{wanted!r} once more", "the run ended without it")
+        raise NondeterminismError(f"no schedule of the run that showed {wanted!r} shows it again.\n{REPEAT_HINT}")
     best.replays = replays
     return best
+
+
+def _orders(events: list[Event], culprit: object) -> Iterator[list[int]]:
+    """The steps of a broken run in orders worth trying: as they were, those that matter, those rearranged."""
+    whole = [event.index for event in events if culprit is not None or event.act == 1]
+    yield whole
+    keep = _slice(events, culprit) if culprit is not None else whole
+    yield keep
+    for path in _paths(events, keep):
+        yield _linearise(events, keep, path)
+
+
+def _slice(events: list[Event], culprit: object) -> list[int]:
+    """What happens before the last step, and before the last one of the path that broke the run.
+
+    They differ when a path raises as soon as one that it has waited for returns.
+    """
+    if not events:
+        return []
+    own = [event.index for event in events if event.path is culprit]
+    return sorted({index for last in (len(events) - 1, *own[-1:]) for index in past_of(events, last)})
 
 
 def replayed(program: Program, decisions: list[Decision]) -> Shrunken:
@@ -122,14 +167,13 @@ def _close(history: History, execution: Execution) -> None:
         history.broke(outcome.culprit, 1 if execution.simulation.first_act is None else 2)
 
 
-def _confirm(program: Program, decisions: list[Decision], wanted: str, replays: int) -> Shrunken | None:
+def _confirm(program: Program, decisions: list[Decision], wanted: str) -> Shrunken | None:
     try:
         candidate = replayed(program, decisions)
     except ReplayDiverged:
         return None
     if candidate.outcome.bug is None or signature(candidate.outcome) != wanted:
         return None
-    candidate.replays = replays
     return candidate
 
 

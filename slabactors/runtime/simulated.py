@@ -123,12 +123,16 @@ class SimPath(Lineage):
         self.deadline: int | None = None
         self.timer: Timed | None = None
         self.joiner: SimPath | None = None
+        self.request: Message = NOTHING
 
     parent: SimPath | None
-    request: Message
     result: Any
     coroutine: Coroutine[Any, Any, Any]
     send: Callable[[Any], Any]
+
+
+NOTHING: Message = (WAKE, CLOCK, ())
+"""What a path asks for that has not asked for anything yet."""
 
 
 def _timer_fired(_: Any) -> NoReturn:
@@ -280,7 +284,7 @@ class Simulation:
         outcome = Outcome(ending, len(self.record), self.clock.now, bug, error=error)
         if bug is not None and path is not None:
             outcome.culprit = path
-            if hasattr(path, "request"):
+            if path.request is not NOTHING:
                 outcome.operation, outcome.actor = path.request[0], path.request[1]
         return outcome
 

@@ -1,0 +1,188 @@
+"""Every fenced block of the documentation is run, and says what really happens.
+
+What a block is, the fence says:
+
+- ``python``: executed; the blocks of a page share one namespace and one temporary directory, and run in their order.
+- ``python title="FILE"`` and ``text title="FILE"``: written to that directory, for the commands that follow.
+- ``python source="FILE"``: an excerpt of the checkout's own code; ``...`` stands for lines left out.
+- ``console``: each line that begins with ``$`` is run, and what follows it must be what it prints.  There ``...``
+  stands for anything, blanks are all alike, and a command that does not end with 0 says so: ``# exit 1``.
+- ``text``: shown, and nothing more.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, Block, blocks, headings, links, page_id, slug
+
+BIN = Path(sys.executable).parent
+PROGRAMS = {"slabactors": [str(BIN / "slabactors")], "python": [sys.executable]}
+NOT_RUN = {
+    "cd": "goes nowhere here",
+    "make": "sets up an environment and takes minutes; CI runs it by itself",
+    "pip": "needs the network",
+    "python3": "makes an environment",
+    "source": "is the shell's own",
+    "sudo": "needs a kernel to record",
+}
+"""Commands that a page may show without their being run, and why."""
+MARKS = {"python": {"title", "source"}, "text": {"title"}, "console": set()}
+SECONDS_MAX = 60
+
+
+def run_console(block: Block, where: Path, at: str) -> None:
+    for number, command, code, expected in commands(block):
+        words = shlex.split(command)
+        program = words[0].removeprefix(".venv/bin/")
+        place = f"{at}:{number}: $ {command}"
+        if program in NOT_RUN:
+            assert not expected, f"{place}\nis not run, so nothing vouches for the output shown"
+            continue
+        assert program in PROGRAMS, f"{place}\nis neither run nor listed in NOT_RUN"
+        done = subprocess.run(
+            [*PROGRAMS[program], *words[1:]],
+            cwd=where,
+            env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+        assert done.returncode == code, f"{place}\nended with {done.returncode}, not {code}:\n{done.stdout}"
+        if expected.strip() and not matches(expected, done.stdout):
+            pytest.fail(f"{place}\nthe page has\n{expected}\nthe command printed\n{done.stdout}")
+
+
+def commands(block: Block):
+    """``(line, command, exit code, expected output)`` of each command of a console block."""
+    found: list[list] = []
+    lines = iter(enumerate(block.text.splitlines(), block.line + 1))
+    for number, line in lines:
+        if not line.startswith("$ "):
+            assert found, f"line {number}: output without a command"
+            found[-1][3] += line + "\n"
+            continue
+        while line.endswith("\\"):
+            line = line[:-1] + next(lines)[1].strip()
+        command, _, code = line[2:].partition("  # exit ")
+        found.append([number, command.strip(), int(code or 0), ""])
+    assert found, f"line {block.line}: a console block without a command"
+    return found
+
+
+def matches(expected: str, printed: str) -> bool:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(expected, printed, flags)
+
+
+def check_excerpt(block: Block, at: str) -> None:
+    """The pieces between the ``...`` lines are in the file, in this order, at any indentation."""
+    source = (ROOT / block.marks["source"]).read_text()
+    position = 0
+    for piece in re.split(r"(?m)^\s*\.\.\.\n", block.text):
+        wanted = textwrap.dedent(piece).strip("\n")
+        pattern = r"\n".join(rf"[ ]*{re.escape(line.strip())}" for line in wanted.split("\n"))
+        found = re.compile(pattern).search(source, position)
+        assert found, f"{at}: {block.marks['source']} does not have, or not in this order:\n{wanted}"
+        position = found.end()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The directory in which a page's blocks run: empty but for the checkout's data."""
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_block_does_what_the_page_says(page, place):
+    namespace = {"__name__": "docs"}
+    for block in blocks(page):
+        at = f"{page_id(page)}:{block.line}"
+        assert block.language in MARKS, f"{at}: no rule for blocks of {block.language!r}"
+        assert set(block.marks) <= MARKS[block.language], f"{at}: unknown mark"
+        if "title" in block.marks:
+            (place / block.marks["title"]).write_text(block.text)
+        elif "source" in block.marks:
+            check_excerpt(block, at)
+        elif block.language == "python":
+            exec(compile(block.text, at, "exec"), namespace)
+        elif block.language == "console":
+            run_console(block, place, page_id(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_written_file_is_used_by_a_command_or_a_block(page):
+    found = list(blocks(page))
+    for number, block in enumerate(found):
+        if "title" in block.marks:
+            name = Path(block.marks["title"]).stem
+            assert any(name in later.text for later in found[number + 1 :]), f"{page_id(page)}: {name} is never used"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_relative_link_leads_somewhere(page):
+    for link in links(page):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page_id(page)}: {link} leads nowhere"
+        if anchor:
+            assert anchor in {slug(one) for one in headings(target)}, f"{page_id(page)}: {link} has no such heading"
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, queue = set(), [ROOT / "README.md"]
+    while queue:
+        page = queue.pop()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        queue += [(page.parent / link.partition("#")[0]).resolve() for link in links(page) if "://" not in link]
+    assert set(PAGES) <= reached
+
+
+# -- the checks themselves ---------------------------------------------------------------------------------------------
+
+
+def block(text: str, **marks: str) -> Block:
+    return Block("console", marks, text, 1)
+
+
+def test_a_command_that_is_neither_run_nor_excused_is_refused(tmp_path):
+    with pytest.raises(AssertionError, match="neither run nor listed"):
+        run_console(block("$ rm -r everything\n"), tmp_path, "page")
+
+
+def test_a_wrong_exit_code_and_a_wrong_output_are_noticed(tmp_path):
+    (tmp_path / "hello.py").write_text("print('hello', 3.1, 'world')\n")
+    run_console(block("$ python hello.py\nhello ...   world\n"), tmp_path, "page")
+    with pytest.raises(AssertionError, match="ended with 0, not 1"):
+        run_console(block("$ python hello.py  # exit 1\n"), tmp_path, "page")
+    with pytest.raises(pytest.fail.Exception, match="the page has"):
+        run_console(block("$ python hello.py\nbye ...\n"), tmp_path, "page")
+
+
+def test_an_excerpt_that_the_source_does_not_have_is_noticed():
+    mark = SimpleNamespace(marks={"source": "slabactors/actors/actor.py"}, text="class Actor:\n    ...\n    role = 7\n")
+    with pytest.raises(AssertionError, match="does not have"):
+        check_excerpt(mark, "page")
