@@ -66,7 +66,10 @@ def play(
     """Run ``story(machine)`` once: in order of age without a seed, by a random walk with one."""
     steps: list[Step] = []
     simulation = Simulation(
-        strategy or (Oldest() if seed is None else RandomWalk(seed)), time=time, settle_jiffies=settle, observer=steps.append
+        strategy or (Oldest() if seed is None else RandomWalk(seed)),
+        time=time,
+        settle_jiffies=settle,
+        observer=steps.append,
     )
     machine = Machine(simulation.clock, lifecycle(lifecycle_name), MachineConfig(**config))
     outcome = simulation.run(story(machine), daemons=machine.daemons(), at_rest=machine.at_rest)

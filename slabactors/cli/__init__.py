@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
         flush()
         return code if isinstance(code, int) else FINE
     except (UsageError, NondeterminismError) as mistake:
-        _complain(str(mistake))
+        _complain("\n".join([str(mistake), *getattr(mistake, "__notes__", ())]))
         return MISTAKE
     except CycloptsError as mistake:
         _complain(f"{mistake}\n  See: slabactors --help, or slabactors COMMAND --help")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, note, say, say_json
-from slabactors.errors import UsageError
+from slabactors.errors import OutputError, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search
-from slabactors.explore.finding import Choice, Finding, file_name, save
+from slabactors.explore.finding import Choice, Finding, check_directory, file_name
+from slabactors.explore.finding import save as save_finding
 from slabactors.explore.shrink import Shrunken, shrink
 from slabactors.scenario import BoundScenario, find
 from slabactors.trace.race_table import RaceTable, race_table
@@ -42,17 +44,25 @@ def explore_scenario(
     """Search, shrink what was found, print it, and keep it if asked to."""
     if runs < 1:
         raise UsageError(f"--runs must be at least 1, not {runs}.\n  Type for example: --runs 10000")
-    if seconds is not None and seconds <= 0:
+    if seconds is not None and not 0 < seconds < inf:
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 10")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
-    result = run_search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
-    reports = [report_of(program, found, strategy, seed) for found in result.found.values()]
     if save is not None:
-        save_all(reports, save)
+        check_directory(save)  # now, and not after a search of an hour
+    result = run_search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
+    reports = shrink_all(program, result, strategy, seed)
+    unsaved: OutputError | None = None
+    if save is not None:
+        try:
+            save_all(reports, save)
+        except OutputError as error:
+            unsaved = error  # what was found is printed first
     if json:
         say_json(as_json(program, result, reports, strategy, seed))
     else:
         print_result(program, result, reports)
+    if unsaved is not None:
+        raise unsaved
     return {"broken": BUG, "clean": FINE}.get(result.verdict, UNDETERMINED)
 
 
@@ -60,19 +70,34 @@ def run_search(
     program: BoundScenario, *, strategy: str, seed: int, runs: int, seconds: float | None = None
 ) -> SearchResult:
     """Search with a progress bar; Ctrl-C ends it with what was found so far."""
-    result = SearchResult()
+    growing = search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
+    result = next(growing)
     with Progress(f"explore {program.scenario.name}", runs) as progress:
         try:
-            for result in search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds):
+            for _ in growing:
                 progress.update(result.executions, len(result.found))
         except KeyboardInterrupt:
-            note(f"slabactors: interrupted after {result.executions} executions; this is what was found so far.")
+            note(
+                f"slabactors: interrupted after {counted(result.executions, 'execution')}; "
+                "this is what was found so far."
+            )
     return result
+
+
+def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed: int) -> list[Report]:
+    """Shrink every bug; Ctrl-C ends it with those that are done."""
+    reports: list[Report] = []
+    try:
+        for found in result.found.values():
+            reports.append(report_of(program, found, strategy, seed))  # noqa: PERF401 -- those so far are kept
+    except KeyboardInterrupt:
+        note(f"slabactors: interrupted; {len(reports)} of {counted(len(result.found), 'distinct bug')} are shown.")
+    return reports
 
 
 def report_of(program: BoundScenario, found: Found, strategy: str, seed: int) -> Report:
     """Shrink a bug and make its finding."""
-    shrunken = shrink(program, found.record)
+    shrunken = shrink(program, found.record, found.signature)
     bug = shrunken.outcome.bug
     assert bug is not None
     finding = Finding(
@@ -95,8 +120,9 @@ def report_of(program: BoundScenario, found: Found, strategy: str, seed: int) ->
 def save_all(reports: list[Report], directory: Path) -> None:
     """Write every finding's file."""
     for report in reports:
-        report.file = directory / file_name(report.finding)
-        save(report.finding, report.file)
+        file = directory / file_name(report.finding)
+        save_finding(report.finding, file)
+        report.file = file
 
 
 def as_json(
@@ -137,8 +163,8 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
     """The result for a person."""
     rate = result.executions / result.seconds if result.seconds else 0
     say(
-        f"{program.scenario.name} under {program.lifecycle.name}: {result.executions} executions, "
-        f"{result.deliveries} steps, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
+        f"{program.scenario.name} under {program.lifecycle.name}: {counted(result.executions, 'execution')}, "
+        f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
     )
     for text, reached in result.sometimes.items():
         if not reached:
@@ -147,12 +173,14 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
         print_report(number, report)
     match result.verdict:
         case "clean":
-            say(f"No bug in {result.executions} executions.  That is not a proof.")
-        case "undetermined":
+            say(f"No bug in {counted(result.executions, 'execution')}.  That is not a proof.")
+        case "undetermined" if result.finished:
             say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
+        case "undetermined":
+            say("Undetermined: interrupted before a bug was found.")
         case _:
             say()
-            say(f"{counted(len(reports), 'distinct bug')}.")
+            say(f"{counted(len(result.found), 'distinct bug')}.")
 
 
 def counted(count: int, noun: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slabactors import __version__
 from slabactors.cli import BUG
 from slabactors.cli.output import note, say, say_json
 from slabactors.cli.run import logged, write_end
-from slabactors.errors import ReplayDiverged
+from slabactors.errors import FindingFileError, KernelBug, ReplayDiverged, UsageError
 from slabactors.explore.finding import Finding, load, signature
 from slabactors.explore.replay import replay
 from slabactors.explore.shrink import Shrunken, replayed
@@ -18,31 +19,51 @@ from slabactors.trace.race_table import race_table
 
 def _open(file: Path) -> tuple[Finding, BoundScenario]:
     finding = load(file)
-    program = find(finding.scenario).bind(lifecycle_name=finding.lifecycle, settings=finding.parameters)
+    try:
+        program = find(finding.scenario).bind(lifecycle_name=finding.lifecycle, settings=finding.parameters)
+    except UsageError as error:
+        raise FindingFileError(
+            f"{file} cannot be run again here: {error}\n"
+            f"  It was found in {finding.scenario} under {finding.lifecycle} by slabactors {finding.program_version}; "
+            "a file is looked for from the current directory."
+        ) from error
     if program.scenario.digest != finding.scenario_digest:
         note(f"slabactors: the scenario {finding.scenario} has changed since {file} was written; it may not fit.")
     return finding, program
 
 
-def _again(finding: Finding, program: BoundScenario) -> Shrunken:
-    return replayed(program, [choice.decision() for choice in finding.schedule])
+def _again(finding: Finding, program: BoundScenario) -> tuple[Shrunken, KernelBug]:
+    """The finding's run, and its bug.
+
+    Raises:
+        ReplayDiverged: the schedule does not fit, or does not show the bug any more.
+    """
+    try:
+        again = replayed(program, [choice.decision() for choice in finding.schedule])
+        bug = again.outcome.bug
+        if bug is None or signature(again.outcome) != finding.signature:
+            found = "the run ended without a bug" if bug is None else f"it showed {signature(again.outcome)!r}"
+            raise ReplayDiverged(len(finding.schedule), repr(finding.signature), found)
+    except ReplayDiverged as error:
+        error.add_note(
+            f"  The schedule was written by slabactors {finding.program_version}; this is {__version__}.  Find it again: "
+            f"slabactors explore {finding.scenario} --lifecycle {finding.lifecycle} --save DIR"
+        )
+        raise
+    return again, bug
 
 
 def replay_finding(file: Path, *, log: Path | None, json: bool) -> int:
     """Run the schedule strictly; exit 1 when it shows the bug again."""
     finding, program = _open(file)
+    again, bug = _again(finding, program)
     if log is not None:
         with logged(log) as sink:
             sink.run(
                 scenario=finding.scenario, lifecycle=finding.lifecycle, parameters=finding.parameters, replay=str(file)
             )
-            execution = replay(program, [choice.decision() for choice in finding.schedule], observer=sink)
+            execution = replay(program, again.decisions, observer=sink)
             write_end(sink, execution.outcome, execution.world)
-    again = _again(finding, program)
-    bug = again.outcome.bug
-    if bug is None or signature(again.outcome) != finding.signature:
-        found = "the run ended without a bug" if bug is None else f"it showed {signature(again.outcome)!r}"
-        raise ReplayDiverged(len(finding.schedule), repr(finding.signature), found)
     table = race_table(again.history, bug.about)
     if json:
         say_json(
@@ -70,10 +91,7 @@ def replay_finding(file: Path, *, log: Path | None, json: bool) -> int:
 def why_finding(file: Path, *, json: bool) -> int:
     """Tell the story of a finding."""
     finding, program = _open(file)
-    again = _again(finding, program)
-    bug = again.outcome.bug
-    if bug is None:
-        raise ReplayDiverged(len(finding.schedule), repr(finding.signature), "the run ended without a bug")
+    again, bug = _again(finding, program)
     table = race_table(again.history, bug.about)
     chain = tell(again.history, [row.step for row in table.rows])
     if json:

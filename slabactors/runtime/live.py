@@ -47,6 +47,7 @@ from slabactors.errors import ForeignAwait, KernelBug
 from slabactors.runtime.step import (
     CHOOSE,
     CLOCK,
+    NOTHING,
     WAKE,
     Decision,
     Ending,
@@ -72,9 +73,6 @@ STEPS_MAX: Final = 1_000_000
 JITTER_YIELDS_MAX: Final = 3
 
 UNBOUNDED: Final = float("inf")
-
-NOTHING: Final[Message] = (WAKE, CLOCK, ())
-"""What a path asks for that has not asked for anything yet."""
 
 Posted: TypeAlias = "tuple[LivePath, Message]"
 """What is in a mailbox.  The message is valid while it is, by identity, what its path asks for."""

@@ -34,6 +34,7 @@ from slabactors.actors import (
 from slabactors.errors import ForeignAwait, KernelBug
 from slabactors.runtime.step import (
     CLOCK,
+    NOTHING,
     WAKE,
     Ending,
     Lineage,
@@ -129,10 +130,6 @@ class SimPath(Lineage):
     result: Any
     coroutine: Coroutine[Any, Any, Any]
     send: Callable[[Any], Any]
-
-
-NOTHING: Message = (WAKE, CLOCK, ())
-"""What a path asks for that has not asked for anything yet."""
 
 
 def _timer_fired(_: Any) -> NoReturn:

@@ -18,6 +18,8 @@ WAKE.owner = "Clock"
 WAKE.expression = "wakes up"
 CLOCK = Actor("clock")
 """Stands in the actor column of the step at which a sleeping path wakes up."""
+NOTHING: Message = (WAKE, CLOCK, ())
+"""What a path asks for that has not asked for anything yet."""
 
 
 class TimePolicy(StrEnum):

@@ -6,6 +6,7 @@ it ended).  Times are virtual: jiffies, and seconds of ``HZ`` jiffies.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,8 +31,10 @@ def _serialise(event: dict[str, Any], **_: Any) -> bytes:
 class RunLog:
     """Writes the log of one run; an observer of it.  Use it as a context manager.
 
+    The file appears when the run is over; when it could not be run, there is none and what was there before stays.
+
     Args:
-        path: the file; it is replaced.
+        path: the file; it is replaced.  What is no ordinary file (a pipe, a terminal) is written to at once.
 
     Raises:
         OutputError: it cannot be written.
@@ -41,8 +44,13 @@ class RunLog:
         import structlog
 
         self.path = path
+        self._part: Path | None = None
+        """What is written until the run is over, beside the file."""
         try:
-            self._file: BinaryIO = path.open("wb")
+            whole = path.resolve()
+            if whole.is_file() or not whole.exists():
+                self._part = whole.with_name(f".{whole.name}.{os.getpid()}.part")
+            self._file: BinaryIO = (self._part or path).open("wb")
         except OSError as error:
             raise self._unwritable(error) from error
         # A logger of our own: the application's structlog configuration is neither used nor changed.
@@ -61,8 +69,13 @@ class RunLog:
     ) -> None:
         try:
             self._file.close()
+            if self._part is not None and error is None:
+                self._part.replace(self.path.resolve())
         except OSError as failure:
             raise self._unwritable(failure) from failure
+        finally:
+            if self._part is not None:
+                self._part.unlink(missing_ok=True)
 
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(

@@ -22,7 +22,8 @@ def drive(main, daemons, clock: Clock) -> int:
 
     def start(spawn: Spawn) -> _Path:
         path = _Path()
-        path.send, path.daemon, path.done, path.joiner, path.result = spawn.coroutine.send, spawn.daemon, False, None, None
+        path.send, path.daemon = spawn.coroutine.send, spawn.daemon
+        path.done, path.joiner, path.result = False, None, None
         resume(path, None)
         return path
 

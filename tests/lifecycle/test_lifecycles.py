@@ -13,7 +13,6 @@ from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
 from slabactors.runtime.step import Ending, TimePolicy
 from slabactors.scenario import find, shipped
-
 from tests.support import KernelThreadsFirst, StarveBefore, play
 
 
@@ -24,11 +23,9 @@ def kinds_found(scenario: str, lifecycle_name: str, *settings: str, runs: int = 
     return {found.outcome.bug.kind for found in result.found.values() if found.outcome.bug is not None}
 
 
-@pytest.mark.parametrize(
-    ("name", "deliveries"), [("pre-patch", 1), ("v5", 1), ("repaired", 1), ("verify-dead", 2)]
-)
+@pytest.mark.parametrize(("name", "deliveries"), [("pre-patch", 1), ("v5", 1), ("repaired", 1), ("verify-dead", 2)])
 def test_the_dead_test_costs_a_free_on_a_living_cache_nothing_but_under_verify_dead(name, deliveries):
-    """The founding patch keeps the fast path of a free at one delivery, as it was before; the version it replaced did not."""
+    """The founding patch keeps the fast path of a free at one delivery, as it was before; verify-dead did not."""
 
     async def story(machine: Machine) -> None:
         cpu = machine.cpus[0]

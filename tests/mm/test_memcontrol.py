@@ -8,7 +8,6 @@ from slabactors.machine import Machine
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
 from slabactors.mm.vmscan import shrink_slab
-
 from tests.support import play
 
 

@@ -21,7 +21,6 @@ from slabactors.mm.slab_common import (
 )
 from slabactors.mm.slub_sizes import geometry
 from slabactors.mm.slub_slab import SlabObject
-
 from tests.support import play
 
 
