@@ -17,12 +17,11 @@ import importlib.util
 import inspect
 import sys
 import traceback
-import typing
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from slabactors.actors import Clock
 from slabactors.errors import ScenarioError, UnknownName
@@ -36,6 +35,15 @@ from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
 __all__ = ["BoundScenario", "Machine", "Scenario", "find", "load_file", "scenario", "shipped"]
 
 Story = Callable[..., Coroutine[Any, Any, None]]
+
+MACHINE_BOUNDS = (
+    ("cpus", 1, 64),
+    ("kworkers", 1, 64),
+    ("pages", 1, 1 << 30),
+    ("pre_destroy_runs", 1, 64),
+    ("watermark_low", 0, 1 << 30),
+)
+"""Smallest and largest values of the numbers in a `MachineConfig`."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,21 @@ class Parameter:
         raise ScenarioError(f"parameter {self.name!r} is {_article(self.type)}, not {value!r}.")
 
 
+_ARTICLES: Final[dict[type, str]] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
 def _article(kind: type) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+    return _ARTICLES[kind]
+
+
+def _kind(parameter: inspect.Parameter) -> type | None:
+    """The type of a knob: as annotated, else that of its default; None when it cannot be one."""
+    # Annotations are not evaluated: they may name what is imported for type checkers only.
+    wanted = parameter.annotation
+    kind = type(parameter.default)
+    if wanted is inspect.Parameter.empty or wanted in (kind, kind.__name__):
+        return kind if kind in _ARTICLES else None
+    return float if kind is int and wanted in (float, "float") else None
 
 
 @dataclass(frozen=True)
@@ -126,10 +147,9 @@ class Scenario:
     def parameters(self) -> dict[str, Parameter]:
         """Its own knobs."""
         found = {}
-        hints = typing.get_type_hints(self.function)
         for name, parameter in list(inspect.signature(self.function).parameters.items())[1:]:
-            kind = hints.get(name, str)
-            if kind not in (bool, int, float, str) or parameter.default is inspect.Parameter.empty:
+            kind = _kind(parameter)
+            if kind is None:
                 raise ScenarioError(
                     f"scenario {self.name}: parameter {name!r} must be a bool, int, float or str with a default value."
                 )
@@ -207,12 +227,20 @@ class Scenario:
 def _check_config(config: MachineConfig) -> None:
     from slabactors.mm.slub import MODELS
 
-    if not 1 <= config.cpus <= 64:
-        raise ScenarioError(f"a machine has 1 to 64 CPUs, not {config.cpus}.\n  Type for example: --set cpus=2")
-    if config.pages < 1 or config.kworkers < 1 or config.pre_destroy_runs < 1:
-        raise ScenarioError("pages, kworkers and pre_destroy_runs must be at least 1.")
-    if config.watermark_low < 0:
-        raise ScenarioError("watermark_low must be 0 (no kswapd) or a number of pages.")
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if type(value) is not type(item.default):
+            raise ScenarioError(
+                f"{item.name} of a machine is {_article(type(item.default))}, not {value!r}.\n"
+                f"  Write for example: @scenario(title=..., {item.name}={item.default!r})"
+            )
+    for name, low, high in MACHINE_BOUNDS:
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise ScenarioError(
+                f"{name} of a machine is a number from {low} to {high}, not {value}.\n"
+                f"  Type for example: --set {name}={getattr(MachineConfig(), name)}"
+            )
     if config.allocator not in MODELS:
         raise UnknownName("allocator model", config.allocator, sorted(MODELS))
 
@@ -280,7 +308,14 @@ class BoundScenario:
             if follow is not None:
                 follow(simulation)
         machine = self.machine(simulation.clock)
-        outcome = simulation.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+        try:
+            outcome = simulation.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+        except SystemExit as leaving:
+            last = traceback.extract_tb(leaving.__traceback__)[-1]
+            raise ScenarioError(
+                f"scenario {self.scenario.name} called exit at {Path(last.filename).name}:{last.lineno} "
+                f"in {last.name}().\n  To report a bug raise an exception; to end the story return."
+            ) from leaving
         return Execution(simulation, outcome, machine)
 
     async def execute_live(
@@ -338,6 +373,11 @@ def scenario(
     def decorate(function: Story) -> Scenario:
         if not inspect.iscoroutinefunction(function):
             raise ScenarioError(f"a scenario is an async def; {function.__qualname__} is not.")
+        if not inspect.signature(function).parameters:
+            raise ScenarioError(
+                f"a scenario takes a machine; {function.__qualname__} takes nothing.\n"
+                f"  Write: async def {function.__name__}(machine: Machine) -> None"
+            )
         return Scenario(
             name=function.__name__.replace("_", "-"),
             title=title,
@@ -406,15 +446,24 @@ def _import(file: Path, module_name: str) -> ModuleType:
     except ScenarioError:
         del sys.modules[module_name]
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else "?"
         raise ScenarioError(
-            f"{file} does not import: {type(error).__name__} at line {line}: {error}\n"
+            f"{file} does not import: {type(error).__name__}{_at_line(file, error)}: {error}\n"
             f"  See the whole traceback with: python {file}"
         ) from error
     return module
+
+
+def _at_line(file: Path, error: BaseException) -> str:
+    """The line of a file at which importing it failed, if there is one: one of no text has none."""
+    same = file.resolve()
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == same
+    ]
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() == same:
+        lines.append(error.lineno)
+    return f" at line {lines[-1]}" if lines and lines[-1] else ""
 
 
 def find(target: str) -> Scenario:

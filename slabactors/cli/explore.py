@@ -195,8 +195,9 @@ def print_report(number: int, report: Report) -> None:
     say(f"{number}. {finding.signature}")
     say(f"   {finding.message}")
     say(
-        f"   in {counted(found.count, 'execution')}, first in number {found.execution}; shrunk from {len(found.record)} steps to "
-        f"{len(finding.schedule)} with {counted(finding.preemptions, 'preemption')} ({report.shrunken.replays} replays)"
+        f"   in {counted(found.count, 'execution')}, first in number {found.execution}; "
+        f"shrunk from {counted(len(found.record), 'step')} to {len(finding.schedule)} "
+        f"with {counted(finding.preemptions, 'preemption')} ({report.shrunken.replays} replays)"
     )
     say()
     for line in report.table.render().splitlines():

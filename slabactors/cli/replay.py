@@ -39,17 +39,20 @@ def _again(finding: Finding, program: BoundScenario) -> tuple[Shrunken, KernelBu
         ReplayDiverged: the schedule does not fit, or does not show the bug any more.
     """
     try:
-        again = replayed(program, [choice.decision() for choice in finding.schedule])
-        bug = again.outcome.bug
-        if bug is None or signature(again.outcome) != finding.signature:
-            found = "the run ended without a bug" if bug is None else f"it showed {signature(again.outcome)!r}"
-            raise ReplayDiverged(len(finding.schedule), repr(finding.signature), found)
+        return _same_bug(finding, replayed(program, [choice.decision() for choice in finding.schedule]))
     except ReplayDiverged as error:
         error.add_note(
-            f"  The schedule was written by slabactors {finding.program_version}; this is {__version__}.  Find it again: "
-            f"slabactors explore {finding.scenario} --lifecycle {finding.lifecycle} --save DIR"
+            f"  It was written by slabactors {finding.program_version}; this is {__version__}.\n"
+            f"  Find it again: slabactors explore {finding.scenario} --lifecycle {finding.lifecycle} --save DIR"
         )
         raise
+
+
+def _same_bug(finding: Finding, again: Shrunken) -> tuple[Shrunken, KernelBug]:
+    bug = again.outcome.bug
+    if bug is None or signature(again.outcome) != finding.signature:
+        found = "the run ended without a bug" if bug is None else f"it showed {signature(again.outcome)!r}"
+        raise ReplayDiverged(len(finding.schedule), repr(finding.signature), found)
     return again, bug
 
 

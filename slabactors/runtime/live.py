@@ -727,8 +727,7 @@ class LiveRuntime:
             return  # on its way out
         self._failures.append(_Failure(raised, path, position, now))
         self._stopping = True
-        path.done = True
-        self._rest()
+        self._rest()  # and it is not done: who waits for it waits for ever
 
     def _hung(self) -> None:
         """Raise when somebody waits for something that will not happen."""
