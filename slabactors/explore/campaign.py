@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 from slabactors.actors import Actor
 from slabactors.errors import NondeterminismError, UnknownName
@@ -73,11 +74,15 @@ class SearchResult:
 
 
 def search(
-    program: Program, *, strategy: str = "random", seed: int = 0, runs: int = 1000, seconds: float | None = None
+    program: Program,
+    *,
+    strategy: str = "random",
+    seed: int = 0,
+    runs: int = 1000,
+    seconds: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[SearchResult]:
-    """Run a program many times; yields one growing result: before the first run, now and then, and when it is done.
-
-    The result is up to date after every execution, also between two yields: who interrupts the search has it all.
+    """Run a program many times; yields one growing result: before the first run, now and then, and at the end.
 
     Args:
         program: what to run.
@@ -85,6 +90,7 @@ def search(
         seed: of the search; the same seed gives the same executions.
         runs: how many executions.
         seconds: stop after so much wall time.
+        stop: asked before each run; true ends the search unfinished.
 
     Raises:
         UnknownName: there is no such strategy.
@@ -96,19 +102,25 @@ def search(
     yield result
     check_determinism(program, seed=seed)
     started = reported = time.monotonic()
-    while not result.finished:
-        picker = STRATEGIES[strategy](f"{seed}/{result.executions // BLOCK}")
-        for _ in range(min(BLOCK, runs - result.executions)):
-            _run_once(program, picker, result)
-            now = time.monotonic()
-            result.seconds = now - started
-            result.finished = result.executions >= runs or (seconds is not None and result.seconds >= seconds)
-            if result.finished:
-                break
-            if now - reported >= REPORT_SECONDS:
-                reported = now
-                yield result
+    for picker in _pickers(strategy, seed):
+        if result.finished or stop():
+            break
+        _run_once(program, picker, result)
+        now = time.monotonic()
+        result.seconds = now - started
+        result.finished = result.executions >= runs or (seconds is not None and result.seconds >= seconds)
+        if now - reported >= REPORT_SECONDS:
+            reported = now
+            yield result
     yield result
+
+
+def _pickers(strategy: str, seed: int) -> Iterator[Strategy]:
+    """What picks the steps of each execution."""
+    for block in count():
+        picker = STRATEGIES[strategy](f"{seed}/{block}")
+        for _ in range(BLOCK):
+            yield picker
 
 
 def _run_once(program: Program, picker: Strategy, result: SearchResult) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,10 @@ class Execution:
     world: Any
 
 
+Driver = Callable[..., Simulation]
+"""Makes a simulation: a `Simulation` or one of its subclasses, with the same arguments."""
+
+
 class Program(Protocol):
     """A scenario with its parameters, bound to a lifecycle and a machine."""
 
@@ -34,7 +38,12 @@ class Program(Protocol):
         ...
 
     def execute(
-        self, strategy: Strategy, *, observer: Observer | None = None, time: TimePolicy | None = None
+        self,
+        strategy: Strategy,
+        *,
+        observer: Observer | None = None,
+        time: TimePolicy | None = None,
+        driver: Driver = Simulation,
     ) -> Execution:
         """Run once.
 
@@ -42,6 +51,7 @@ class Program(Protocol):
             strategy: picks the steps.
             observer: called after each step; one with a ``follow`` method is told the simulation first.
             time: overrides the program's own policy.
+            driver: makes the simulation.
         """
         ...
 

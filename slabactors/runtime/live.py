@@ -136,7 +136,7 @@ class LivePath(Lineage):
             return
         self.answer.close()
         self.replies.close()
-        with suppress(RuntimeError):  # it awaits something on its way out, and there is nobody to serve it
+        with suppress(Exception):  # what it raises on its way out is nobody's, as is what it awaits there
             self.coroutine.close()
 
     def catch_up(self, other: LivePath) -> None:
@@ -165,7 +165,7 @@ class _Failure:
     now: int
 
     def order(self) -> tuple[int, int]:
-        """The simulator's: by step; among those that one step set going, a spawned path runs before its spawner."""
+        """As the simulator has it: by step; of those that one step set going, a spawned path is before its spawner."""
         return self.position, -self.path.key.count("/") if self.path is not None else 0
 
 
@@ -179,12 +179,16 @@ class LiveRuntime:
     The seed decides what ``choose()`` returns and where mailboxes hesitate.  It does not make a run deterministic: that
     is the event loop's to say, and trio's shuffles on purpose.
 
+    When nothing can move any more the run is over, or hung.  Paths that await the event loop can move; but of a timeout
+    of the event loop's around a message (``move_on_after()``) the driver knows nothing before it strikes.
+
     Args:
         seed: of ``choose()`` and of the jitter.
         jitter: probability that an actor's task lets others go first before it handles a message.
         jiffies_per_second: how fast virtual time runs.
         settle_jiffies: how much virtual time the second act may take at most; 0 for no second act.
-        observer: called with a `Step` after each delivery.
+        observer: called with a `Step` after each delivery.  After an error some of them may turn out not to count: they
+            are not in `steps`, and a replay does not make them.
         autojump: when nothing but a timer can move, it fires at once instead of when it is due.
         steps_max: bound on deliveries.
 
@@ -205,6 +209,8 @@ class LiveRuntime:
         autojump: bool = True,
         steps_max: int = STEPS_MAX,
     ) -> None:
+        if jiffies_per_second <= 0:
+            raise ValueError(f"virtual time cannot run at {jiffies_per_second} jiffies a second")
         self.jitter = jitter
         self.jiffies_per_second = jiffies_per_second
         self.settle_jiffies = settle_jiffies
@@ -484,7 +490,10 @@ class LiveRuntime:
         path.now = self.clock.now
 
     def _withdraw(self, path: LivePath) -> None:
-        """The host has cancelled what a path waits for; its message must not be answered any more."""
+        """The host has cancelled what a path waits for; its message must not be answered any more.
+
+        If it was delivered already it stays delivered, and the path does not learn of it.
+        """
         if self._over:
             return
         operation, actor, args = path.request
@@ -724,7 +733,7 @@ class LiveRuntime:
     def _fail(self, raised: BaseException, path: LivePath, position: int, now: int) -> None:
         """Something raised: from here on nothing is delivered."""
         if self._over:
-            return  # on its way out
+            return  # unwinding
         self._failures.append(_Failure(raised, path, position, now))
         self._stopping = True
         self._rest()  # and it is not done: who waits for it waits for ever

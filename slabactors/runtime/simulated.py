@@ -31,7 +31,7 @@ from slabactors.actors import (
     join,
     message_of,
 )
-from slabactors.errors import ForeignAwait, KernelBug
+from slabactors.errors import ForeignAwait, KernelBug, ReplayDiverged
 from slabactors.runtime.step import (
     CLOCK,
     NOTHING,
@@ -101,6 +101,7 @@ class SimPath(Lineage):
         "id",
         "index",
         "joiner",
+        "joins",
         "last",
         "request",
         "result",
@@ -124,6 +125,7 @@ class SimPath(Lineage):
         self.deadline: int | None = None
         self.timer: Timed | None = None
         self.joiner: SimPath | None = None
+        self.joins: tuple[SimPath, ...] = ()
         self.request: Message = NOTHING
 
     parent: SimPath | None
@@ -198,6 +200,7 @@ class Simulation:
 
         Raises:
             ForeignAwait: a path awaited something that needs an event loop.
+            ReplayDiverged: the strategy follows a schedule that does not fit.
         """
         ending = Ending.BUG
         bug: KernelBug | None = None
@@ -221,10 +224,10 @@ class Simulation:
             ending = Ending.DONE if finished else Ending.BOUND
         except KernelBug as found:
             bug = found
-        except ForeignAwait:
+        except (ForeignAwait, ReplayDiverged):
             raise
         except Exception as raised:
-            _host_error(raised)
+            host_error(raised)
             bug, error = uncaught(raised, self._current), raised
         finally:
             outcome = self._outcome(ending, bug, error)
@@ -275,6 +278,21 @@ class Simulation:
             if request[0].guard is not None:
                 self._wait(path, request)
         return False
+
+    def outcome_of(
+        self, bug: KernelBug, path: SimPath, operation: Operation, actor: Actor, error: BaseException | None
+    ) -> Outcome:
+        """The outcome of a run that ends here with a bug."""
+        return Outcome(
+            Ending.BUG,
+            len(self.record),
+            self.clock.now,
+            bug,
+            culprit=path,
+            operation=operation,
+            actor=actor,
+            error=error,
+        )
 
     def _outcome(self, ending: Ending, bug: KernelBug | None, error: BaseException | None) -> Outcome:
         path = self._current
@@ -348,6 +366,7 @@ class Simulation:
             elif isinstance(request, Join):
                 child = request.task
                 assert isinstance(child, SimPath)
+                path.joins = (*path.joins, child)
                 if not child.done:
                     child.joiner = path
                     self._disable(path)
@@ -591,7 +610,7 @@ def _foreign(path: SimPath, yielded: Any) -> ForeignAwait:
 _HOSTS = ("asyncio", "trio", "anyio", "sniffio")
 
 
-def _host_error(raised: BaseException) -> None:
+def host_error(raised: BaseException) -> None:
     """Raise `ForeignAwait` when an exception comes from an event loop's library that found no loop running."""
     last = raised.__traceback__
     place = None

@@ -1,0 +1,326 @@
+"""Exhaustive search: one execution for every Mazurkiewicz trace (optimal dynamic partial-order reduction).
+
+Two steps are dependent when they are by the same path, when one led to the other (spawned it, woke it, armed it), or
+when their footprints meet in a cell of one actor that one of them writes.  Executions that differ only in the order of
+independent steps are one trace.  After each run, every race of it (two dependent steps that could have come in the
+other order) is turned into a *wakeup sequence*: what has to be run from there to see the other order.  Sleep sets say
+what was explored already.
+
+The one departure from the textbook (Abdulla, Aronis, Jonsson, Sagonas: Source Sets): a step that can wait for a guard is
+raced against every earlier step it conflicts with, not only the nearest, and what still waits at the end of a run is
+raced, too; otherwise the orders in which a lock was not free are lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from slabactors.actors import Actor, Operation
+from slabactors.explore.happens_before import Dep, Elem, Event, Recorder, dep_of
+from slabactors.runtime.guided import GuidedSimulation
+from slabactors.runtime.simulated import SimPath, Simulation
+from slabactors.runtime.step import TimePolicy
+
+
+@dataclass(slots=True)
+class Branch:
+    """A node of a wakeup tree: what to run next, and what after that."""
+
+    dep: Dep
+    tree: list[Branch] = field(default_factory=list)
+    explored: bool = False
+    """A complete run went through it."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """A state on the way to where the search is.
+
+    Attributes:
+        sleep: what was explored from here, or is covered elsewhere; by process.
+        tree: what is to be explored from here; the first branch is under way.
+        current: what is being explored.
+        chooser: the path that called ``choose()`` here; every value is explored.
+    """
+
+    sleep: dict[Elem, Dep]
+    tree: list[Branch]
+    current: Branch | None = None
+    chooser: str | None = None
+
+
+@dataclass(slots=True)
+class Statistics:
+    """How a search went.
+
+    Attributes:
+        executions: complete runs: one a trace.
+        blocked: runs in which everything enabled was asleep; none, if the algorithm is right.
+        probes: runs given up because a planned step turned out to wait for a guard.
+        deliveries: steps in all runs.
+        depth: the most steps of one run.
+        races: reversals planned.
+    """
+
+    executions: int = 0
+    blocked: int = 0
+    probes: int = 0
+    deliveries: int = 0
+    depth: int = 0
+    races: int = 0
+
+
+class Dpor(Recorder):
+    """The guide of a `GuidedSimulation` that explores every trace once.
+
+    Use it for one run after another until `advance` says that nothing is left::
+
+        while True:
+            program.execute(dpor, driver=GuidedSimulation)
+            if not dpor.advance():
+                break
+    """
+
+    name = "dpor"
+
+    def __init__(self) -> None:
+        self.stack: list[Frame] = []
+        self.statistics = Statistics()
+        self._fresh = 0
+        super().__init__()
+
+    def begin(self, simulation: Simulation | None) -> None:
+        """Forget the run before, and keep where the search is."""
+        super().begin(simulation)
+        self.complete = False
+        self._depth = 0
+        self._pending_frames: list[dict[Elem, Dep]] = []
+        self._last_key = ""
+
+    def next(self, enabled: Sequence[SimPath]) -> SimPath | None:
+        """The next path of the run: as planned, else the one that ran last if it can, else the oldest."""
+        self._learn_paths()
+        depth = self._depth
+        by_key = {path.key: path for path in enabled}
+        if depth < len(self.stack):
+            frame = self.stack[depth]
+        else:
+            frame = Frame(*self._inherit())
+            if not frame.tree and self._quiet(enabled):
+                # Several timers are due, and nothing else can move: each of them may be first.
+                frame.tree.extend(Branch(dep_of(path.key, *path.request[:2])) for path in enabled)
+            if not frame.tree:
+                awake = [key for key in by_key if (key, None) not in frame.sleep]
+                if not awake:
+                    self.statistics.blocked += 1
+                    return None
+                if self._last_key in awake:
+                    key = self._last_key
+                else:
+                    key = min(awake, key=lambda one: by_key[one].id)
+                operation, actor, _ = by_key[key].request
+                frame.tree.append(Branch(dep_of(key, operation, actor)))
+            frame.current = frame.tree[0]
+            self.stack.append(frame)
+        assert frame.current is not None
+        path = by_key.get(frame.current.dep.elem[0])
+        if path is None:
+            self.statistics.probes += 1
+            return None
+        pending = {}
+        for one in enabled:
+            operation, actor, _ = one.request
+            dep = dep_of(one.key, operation, actor)
+            pending[dep.elem] = dep
+        self._pending_frames.append(pending)
+        self._last_key = path.key
+        return path
+
+    def _quiet(self, enabled: Sequence[SimPath]) -> bool:
+        simulation = self._simulation
+        assert simulation is not None
+        return simulation.time is TimePolicy.QUIESCENT and all(path.deadline is not None for path in enabled)
+
+    def delivered(self, path: SimPath, operation: Operation, actor: Actor, *, timer: bool, barrier: bool) -> None:
+        """Write down the step, and go to the next frame."""
+        dep = dep_of(path.key, operation, actor)
+        self._step(self.write(dep, path, guarded=timer or operation.guard is not None, barrier=barrier))
+
+    def choose_for(self, path: SimPath, count: int) -> int:
+        """The value of this branch; all of them are explored in the end."""
+        self._learn_paths()
+        key = path.key
+        if self._depth < len(self.stack):
+            frame = self.stack[self._depth]
+        else:
+            sleep, tree = self._inherit()
+            planned = {branch.dep.elem: branch for branch in tree}
+            frame = Frame(sleep, [])
+            for value in range(count):
+                elem = (key, value)
+                frame.tree.append(planned.get(elem) or Branch(Dep(elem)))
+            # What was planned comes first, so that its sequence is run as it was planned.
+            frame.tree.sort(key=lambda branch: branch.dep.elem not in planned)
+            frame.current = frame.tree[0]
+            self.stack.append(frame)
+        assert frame.current is not None
+        self._pending_frames.append({})
+        chosen = frame.current.dep.elem[1]
+        assert chosen is not None
+        self._step(self.write(frame.current.dep, path, guarded=False, barrier=False))
+        return chosen
+
+    def _step(self, event: Event) -> None:
+        frame = self.stack[self._depth]
+        assert frame.current is not None
+        # The same object: that the step made somebody fall asleep is only known a moment later.
+        frame.current.dep = event.dep
+        self._depth += 1
+
+    def _inherit(self) -> tuple[dict[Elem, Dep], list[Branch]]:
+        """What sleeps in the state after the last step, and what was planned for it."""
+        if not self._depth:
+            return {}, []
+        frame, dep = self.stack[self._depth - 1], self.events[self._depth - 1].dep
+        assert frame.current is not None
+        sleep = {
+            elem: asleep
+            for elem, asleep in frame.sleep.items()
+            if elem[0] != dep.elem[0] and not asleep.conflicts(dep)
+        }
+        return sleep, frame.current.tree
+
+    def finished(self, simulation: GuidedSimulation) -> None:
+        """The run is complete; what still waits is raced, too."""
+        self.exhausted = True
+        self.complete = True
+        statistics = self.statistics
+        statistics.executions += 1
+        statistics.depth = max(statistics.depth, len(self.events))
+        for frame in self.stack:
+            assert frame.current is not None
+            frame.current.explored = True
+        waiting = [
+            path
+            for path in simulation.paths
+            if not path.done and path.index < 0 and path.deadline is None and _asks(path)
+        ]
+        self._plan(waiting)
+
+    # -- between runs ----------------------------------------------------------------------------------------------
+
+    def _plan(self, waiting: list[SimPath]) -> None:
+        """Turn the races of the run into wakeup sequences."""
+        events = self.events
+        count = len(events)
+        # Races within the part that this run shares with the one before were planned then.
+        for index in range(self._fresh, count):
+            event = events[index]
+            for first in self._races(event, index):
+                self._reverse(first, index, event)
+        for path in waiting:
+            operation, actor, _ = path.request
+            virtual = self.event(dep_of(path.key, operation, actor), path, guarded=True, barrier=False)
+            for first in self._races(virtual, count):
+                self._reverse(first, count, virtual)
+
+    def _races(self, event: Event, index: int) -> Iterator[int]:
+        """The earlier events that a step races with."""
+        events = self.events
+        direct = [
+            earlier
+            for earlier in range(index)
+            if not event.causal >> earlier & 1
+            and events[earlier].dep.elem[0] != event.dep.elem[0]
+            and events[earlier].dep.conflicts(event.dep)
+        ]
+        if event.guarded:
+            yield from direct
+            return
+        for earlier in direct:
+            between = any(
+                events[middle].past >> earlier & 1 and event.past >> middle & 1 for middle in range(earlier + 1, index)
+            )
+            if not between:
+                yield earlier
+
+    def _reverse(self, first: int, second: int, event: Event) -> None:
+        """Plan to see ``second`` before ``first``: what has to run from the state before ``first``, in order."""
+        events = self.events
+        dep = event.dep
+        sequence: list[tuple[Dep, int]] = []
+        for index in range(first + 1, len(events)):
+            past = events[index].past
+            if index == second or past >> first & 1 or (second < len(events) and past >> second & 1):
+                continue
+            sequence.append((events[index].dep, index))
+        sequence.append((dep, second))
+        frame = self.stack[first]
+        pending = self._pending_frames[first]
+        if self._surely_waits(event, sequence, pending):
+            return
+        if any(self._is_initial(asleep, sequence) for asleep in frame.sleep.values()):
+            return
+        self.statistics.races += 1
+        self._insert(frame.tree, sequence)
+
+    @staticmethod
+    def _surely_waits(event: Event, sequence: list[tuple[Dep, int]], pending: dict[Elem, Dep]) -> bool:
+        """Whether a step would have to wait after the rest of its sequence: it did at its beginning, and nothing that
+        the sequence does could change that."""
+        if not event.guarded or event.dep.elem in pending:
+            return False
+        return not any(event.causal >> index & 1 or other.conflicts(event.dep) for other, index in sequence[:-1])
+
+    def _is_initial(self, dep: Dep, sequence: list[tuple[Dep, int]]) -> bool:
+        """Whether a run of the sequence could as well begin with this step (a weak initial)."""
+        before: list[Dep] = []
+        for other, _ in sequence:
+            if other.elem == dep.elem:
+                return not any(earlier.conflicts(other) or earlier.elem[0] == other.elem[0] for earlier in before)
+            before.append(other)
+        return not any(other.conflicts(dep) or other.elem[0] == dep.elem[0] for other in before)
+
+    def _insert(self, tree: list[Branch], sequence: list[tuple[Dep, int]]) -> None:
+        """Add a wakeup sequence to a tree, unless what is there covers it."""
+        while True:
+            for branch in tree:
+                if self._is_initial(branch.dep, sequence):
+                    for position, (dep, _) in enumerate(sequence):
+                        if dep.elem == branch.dep.elem:
+                            del sequence[position]
+                            break
+                    if not branch.tree:
+                        return
+                    tree = branch.tree
+                    break
+            else:
+                for dep, _ in sequence:
+                    branch = Branch(dep)
+                    tree.append(branch)
+                    tree = branch.tree
+                return
+
+    def advance(self) -> bool:
+        """Go back to the deepest state with something left to explore; false when there is none."""
+        stack = self.stack
+        while stack:
+            frame = stack[-1]
+            assert frame.current is not None
+            if frame.current.explored:
+                # A planned branch that could not be run to its end has not been explored, and covers nothing.
+                frame.sleep[frame.current.dep.elem] = frame.current.dep
+            frame.tree.remove(frame.current)
+            while frame.tree and frame.tree[0].dep.elem in frame.sleep:
+                frame.tree.pop(0)
+            if frame.tree:
+                frame.current = frame.tree[0]
+                self._fresh = len(stack) - 1
+                return True
+            stack.pop()
+        return False
+
+
+def _asks(path: SimPath) -> bool:
+    return path.timer is None and path.request[0].guard is not None

@@ -1,0 +1,194 @@
+"""What happened before what in the run at hand, in terms that hold from run to run.
+
+Everything is by name: the key of a path, the name of an actor.  Two runs that begin alike name the same things alike, so
+what a step of one run depends on can be compared with a step of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slabactors.actors import Actor, Operation
+from slabactors.runtime.simulated import SimPath, Simulation
+
+Elem = tuple[str, int | None]
+"""A process of a wakeup sequence, by the key of its path; with the value, for what ``choose()`` returned."""
+
+
+@dataclass(slots=True)
+class Dep:
+    """What a step depends on, in terms that hold from run to run.
+
+    Attributes:
+        elem: whose step it is.
+        actor: the name of the actor that the step is taken at; empty for a choice.
+        reads: cells read.
+        writes: cells written.
+        embedded: for a step that frees, the names of what goes with the object.
+        clock: it reads or sets the clock.
+    """
+
+    elem: Elem
+    actor: str = ""
+    reads: int = 0
+    writes: int = 0
+    embedded: tuple[str, ...] = ()
+    clock: bool = False
+
+    def conflicts(self, other: Dep) -> bool:
+        """Whether two steps of different paths meet somewhere."""
+        if self.actor == other.actor and (self.writes & (other.reads | other.writes) or other.writes & self.reads):
+            return True
+        if self.clock and other.clock:
+            return True
+        return other.actor in self.embedded or self.actor in other.embedded
+
+
+def dep_of(key: str, operation: Operation, actor: Actor) -> Dep:
+    """The dependences of a delivery."""
+    embedded: tuple[str, ...] = ()
+    if operation.frees and actor.embedded:
+        family = list(actor.embedded)
+        for member in family:
+            family.extend(member.embedded)
+        embedded = tuple(member.name for member in family)
+    reads, writes = operation.footprint
+    return Dep((key, None), actor.name, reads, writes, embedded, operation.clock)
+
+
+@dataclass(slots=True)
+class Event:
+    """One step of the run at hand.
+
+    Attributes:
+        dep: what it depends on.
+        guarded: it could have had to wait.
+        past: mask of the events that happen before it.
+        causal: mask of those of them that it could not have come before: its path's own, and what led to it.
+    """
+
+    dep: Dep
+    guarded: bool
+    past: int
+    causal: int
+
+
+class Recorder:
+    """Writes down the events of one guided run after another; the part that every exhaustive guide shares."""
+
+    forced = True
+
+    def __init__(self) -> None:
+        self.begin(None)
+
+    def begin(self, simulation: Simulation | None) -> None:
+        """Forget the run before."""
+        self.exhausted = False
+        self.events: list[Event] = []
+        self._last: dict[str, int] = {}
+        self._woken: dict[SimPath, int] = {}
+        self._known = 0
+        self._barrier = -1
+        self._sleeps: dict[SimPath, int | None] = {}
+        self._simulation = simulation
+
+    def follow(self, simulation: Simulation) -> None:
+        """The run that is about to start."""
+        self.begin(simulation)
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """The second act is not explored."""
+        return enabled[0]
+
+    def choose(self, count: int) -> int:
+        """Unused: a guide is asked by ``choose_for``."""
+        return 0
+
+    def write(self, dep: Dep, path: SimPath, *, guarded: bool, barrier: bool) -> Event:
+        """The next event of the run."""
+        event = self.event(dep, path, guarded=guarded, barrier=barrier)
+        if barrier:
+            self._barrier = len(self.events)
+        self._last[dep.elem[0]] = len(self.events)
+        self.events.append(event)
+        return event
+
+    def resumed(self) -> None:
+        """Write down who was started by the step, and whether somebody fell asleep."""
+        self._learn_paths()
+        simulation = self._simulation
+        assert simulation is not None
+        if simulation.timers and self._fell_asleep(simulation):
+            # Falling asleep sets a deadline: the step that led to it met every other one that has to do with time.
+            event = self.events[-1]
+            event.dep.clock = True
+            for index, earlier in enumerate(self.events[:-1]):
+                if earlier.dep.clock:
+                    event.past |= earlier.past | (1 << index)
+
+    def _fell_asleep(self, simulation: Simulation) -> bool:
+        sleeps = {path: path.deadline for path in simulation.timers if path.timer is None}
+        fell = any(self._sleeps.get(path) != deadline for path, deadline in sleeps.items())
+        self._sleeps = sleeps
+        return fell
+
+    def event(self, dep: Dep, path: SimPath, *, guarded: bool, barrier: bool) -> Event:
+        causes = list(range(len(self.events))) if barrier else self._causes(dep.elem[0], path)
+        if self._barrier >= 0:
+            causes.append(self._barrier)
+        causal = 0
+        for cause in causes:
+            causal |= self.events[cause].past | (1 << cause)
+        past = causal
+        for index, earlier in enumerate(self.events):
+            if not past >> index & 1 and earlier.dep.conflicts(dep):
+                past |= earlier.past | (1 << index)
+        return Event(dep, guarded, past, causal)
+
+    def _causes(self, key: str, path: SimPath) -> list[int]:
+        """What a path's step comes after, whatever the schedule: its own last one, what woke it, whom it joined."""
+        causes = []
+        if key in self._last:
+            causes.append(self._last[key])
+        if path in self._woken:
+            causes.append(self._woken[path])
+        joined = [child for child in path.joins if child.done]
+        for child in joined:
+            if child.key in self._last:
+                causes.append(self._last[child.key])
+            # A child may have returned in the step of one that it was waiting for.
+            joined.extend(grandchild for grandchild in child.joins if grandchild.done)
+        return causes
+
+    def _learn_paths(self) -> None:
+        """Paths and timers that the last step has made."""
+        simulation = self._simulation
+        assert simulation is not None
+        if self.events:
+            for path in simulation.paths[self._known :]:
+                self._woken[path] = len(self.events) - 1
+        self._known = len(simulation.paths)
+
+
+def trace_key(events: Sequence[Event]) -> frozenset[tuple[object, ...]]:
+    """What two runs have in common that differ only in the order of independent steps: each step with those it met.
+
+    Args:
+        events: of one run, or of the beginning of one.
+    """
+    names: list[tuple[str, int | None, int]] = []
+    seen: dict[str, int] = {}
+    key = []
+    for event in events:
+        process, value = event.dep.elem
+        seen[process] = seen.get(process, -1) + 1
+        name = process, value, seen[process]
+        met = [
+            names[index]
+            for index, earlier in enumerate(events[: len(names)])
+            if earlier.dep.elem[0] != process and earlier.dep.conflicts(event.dep)
+        ]
+        names.append(name)
+        key.append((*name, event.dep.actor, event.dep.writes, frozenset(met)))
+    return frozenset(key)

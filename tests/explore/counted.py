@@ -1,0 +1,472 @@
+"""Small actor programs with known numbers of traces, and a way to make random ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any
+
+from slabactors.actors import Actor, Clock, Timed, choose, join, operation, parallel, sleep, spawn, start, tell
+from slabactors.actors import Spawn as SpawnRequest
+from slabactors.explore.dpor import Dpor
+from slabactors.explore.happens_before import trace_key
+from slabactors.explore.program import Execution
+from slabactors.runtime.guided import GuidedSimulation
+from slabactors.runtime.simulated import Simulation
+from slabactors.runtime.step import TimePolicy
+
+
+class World:
+    """The actors of one run, by name."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.actors: dict[str, Any] = {}
+
+    def var(self, name: str, value: int = 0) -> Var:
+        return self.actors.setdefault(name, Var(name, value))
+
+    def lock(self, name: str) -> Lock:
+        return self.actors.setdefault(name, Lock(name))
+
+    def alarm(self, name: str) -> Alarm:
+        return self.actors.setdefault(name, Alarm(name, self))
+
+
+class Var(Actor):
+    """A shared variable: reads commute."""
+
+    def __init__(self, name: str, value: int) -> None:
+        super().__init__(name)
+        self.value = value
+
+    @operation(reads="value")
+    def get(self) -> int:
+        """``R``."""
+        return self.value
+
+    @operation(writes="value")
+    def put(self, value: int) -> None:
+        """``W``."""
+        self.value = value
+
+    @operation
+    def add(self, value: int) -> int:
+        """``RMW``."""
+        self.value += value
+        return self.value
+
+    def _at_least(self, value: int) -> bool:
+        return self.value >= value
+
+    @operation(guard=_at_least, reads="value")
+    def wait(self, value: int) -> None:
+        """``wait_event``."""
+
+    @operation(guard=_at_least)
+    def down(self, value: int) -> None:
+        """``down``."""
+        self.value -= value
+
+    @operation(frees=True)
+    def free(self) -> None:
+        """``kfree``."""
+
+
+class Lock(Actor):
+    """A mutex."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.taken = False
+
+    def _free(self) -> bool:
+        return not self.taken
+
+    @operation(guard=_free, acquires=True)
+    def lock(self) -> None:
+        """``lock``."""
+        self.taken = True
+
+    @operation(releases=True)
+    def unlock(self) -> None:
+        """``unlock``."""
+        self.taken = False
+
+
+class Alarm(Timed):
+    """A timer that adds one to a variable when it fires."""
+
+    def __init__(self, name: str, world: World) -> None:
+        super().__init__(name, world.clock)
+        self.world = world
+
+    @operation(clock=True)
+    def set(self, jiffies: int) -> None:
+        """``mod_timer``."""
+        self.deadline = self.clock.now + jiffies
+
+    @operation(clock=True)
+    def clear(self) -> None:
+        """``del_timer``."""
+        self.deadline = None
+
+    def on_expiry(self) -> SpawnRequest[Any]:
+        return SpawnRequest(self.ring(), name="ring")
+
+    async def ring(self) -> None:
+        await self.world.var(f"{self.name}.rung").add(1)
+
+
+class Pending(Actor):
+    """The pending bit of a work item."""
+
+    def __init__(self) -> None:
+        super().__init__("pending")
+        self.value = False
+
+    @operation(reads="value")
+    def test(self) -> bool:
+        """``test``."""
+        return self.value
+
+    @operation(writes="value")
+    def set(self, value: bool) -> None:
+        """``set``."""
+        self.value = value
+
+    def _set(self) -> bool:
+        return self.value
+
+    @operation(guard=_set)
+    def take(self) -> None:
+        """``take``."""
+        self.value = False
+
+
+class Remote(Actor):
+    """A value behind operations that declare nothing about themselves."""
+
+    def __init__(self) -> None:
+        super().__init__("remote")
+        self.value = 0
+
+    @operation
+    def get(self) -> int:
+        """``get``."""
+        return self.value
+
+    @operation
+    def put(self, value: int) -> None:
+        """``put``."""
+        self.value = value
+
+
+class ActorProgram:
+    """A program made of paths over a `World`."""
+
+    sometimes = ()
+
+    def __init__(
+        self, *paths: Callable[[World], Coroutine[Any, Any, Any]], time: TimePolicy = TimePolicy.QUIESCENT
+    ) -> None:
+        self.paths = paths
+        self.time = time
+
+    def execute(self, strategy, *, observer=None, time=None, driver=Simulation) -> Execution:
+        simulation = driver(strategy, time=time or self.time, observer=observer)
+        for listener in (strategy, observer):
+            follow = getattr(listener, "follow", None)
+            if follow is not None:
+                follow(simulation)
+        world = World(simulation.clock)
+
+        async def main() -> None:
+            await parallel(*[path(world) for path in self.paths])
+
+        outcome = simulation.run(main())
+        return Execution(simulation, outcome, world)
+
+    def reached(self, execution: Execution):
+        return []
+
+    def dispose(self, execution: Execution) -> None:
+        pass
+
+
+def values(execution: Execution) -> Hashable:
+    """What a complete run left behind: the variables, and what was broken."""
+    variables = sorted((name, actor.value) for name, actor in execution.world.actors.items() if isinstance(actor, Var))
+    broken = sorted(one.outcome.bug.clause for one in execution.simulation.broken)
+    return tuple(variables), tuple(broken)
+
+
+class Explored:
+    """What an exhaustive search saw."""
+
+    def __init__(self, program, *, time: TimePolicy | None = None, dpor: Dpor | None = None, most: int = 50_000) -> None:
+        self.dpor = dpor or Dpor()
+        self.traces: list[frozenset] = []
+        self.outcomes: set[Hashable] = set()
+        for _ in range(most):
+            execution = program.execute(self.dpor, time=time, driver=GuidedSimulation)
+            if self.dpor.complete:
+                self.traces.append(trace_key(self.dpor.events))
+                self.outcomes.add(values(execution))
+            if not self.dpor.advance():
+                return
+        raise OverflowError(f"more than {most} runs")
+
+
+# -- programs with counts that two independent methods gave ------------------------------------------------------------
+
+
+def counter(n: int) -> ActorProgram:
+    """n paths read and then write one variable."""
+
+    async def path(world: World) -> None:
+        value = await world.var("c").get()
+        await world.var("c").put(value + 1)
+
+    return ActorProgram(*[path] * n)
+
+
+def readers(n: int) -> ActorProgram:
+    """One writes x; n read a variable of their own, then x."""
+
+    async def writer(world: World) -> None:
+        await world.var("x").put(1)
+
+    def reader(number: int):
+        async def path(world: World) -> None:
+            await world.var(f"own{number}").get()
+            await world.var("x").get()
+
+        return path
+
+    return ActorProgram(writer, *[reader(number) for number in range(n)])
+
+
+def last_zero(n: int) -> ActorProgram:
+    """A reader scans a_n down to a_0 for a zero; writer j sets a_j to a_(j-1) + 1."""
+
+    async def scan(world: World) -> None:
+        for index in range(n, -1, -1):
+            if await world.var(f"a{index}").get() == 0:
+                break
+
+    def writer(index: int):
+        async def path(world: World) -> None:
+            value = await world.var(f"a{index - 1}").get()
+            await world.var(f"a{index}").put(value + 1)
+
+        return path
+
+    return ActorProgram(scan, *[writer(index) for index in range(1, n + 1)])
+
+
+def branching() -> ActorProgram:
+    """The program on which source sets alone run into sleep-set blocked runs."""
+
+    async def p(world: World) -> None:
+        await world.var("x").put(1)
+
+    async def q(world: World) -> None:
+        await world.var("y").put(1)
+
+    async def r(world: World) -> None:
+        if await world.var("y").get() == 0:
+            await world.var("z").put(1)
+
+    async def s(world: World) -> None:
+        if await world.var("z").get() == 1 and await world.var("y").get() == 0:
+            await world.var("x").put(2)
+
+    return ActorProgram(p, q, r, s)
+
+
+def fan_in(senders: int, messages: int) -> ActorProgram:
+    """Senders that each tell one receiver some messages, first in first out by sender."""
+
+    def sender(number: int):
+        async def path(world: World) -> None:
+            for message in range(messages):
+                await tell(world.var("mailbox").put(10 * number + message))
+
+        return path
+
+    return ActorProgram(*[sender(number) for number in range(senders)])
+
+
+def crossed() -> ActorProgram:
+    """A tells C then D; B tells D then C."""
+
+    async def a(world: World) -> None:
+        await tell(world.var("c").put(1))
+        await tell(world.var("d").put(1))
+
+    async def b(world: World) -> None:
+        await tell(world.var("d").put(2))
+        await tell(world.var("c").put(2))
+
+    return ActorProgram(a, b)
+
+
+def remote_counter(n: int) -> ActorProgram:
+    """n clients ask get, then put, of an actor whose operations declare nothing."""
+
+    async def client(world: World) -> None:
+        remote = world.actors.setdefault("remote", Remote())
+        value = await remote.get()
+        await remote.put(value + 1)
+
+    return ActorProgram(*[client] * n)
+
+
+def disjoint(n: int) -> ActorProgram:
+    """n receivers that have nothing to do with each other."""
+
+    def path(number: int):
+        async def own(world: World) -> None:
+            await world.var(f"v{number}").put(1)
+
+        return own
+
+    return ActorProgram(*[path(number) for number in range(n)])
+
+
+def ping_pong(rounds: int) -> ActorProgram:
+    """Two paths that take turns by waiting for each other."""
+
+    async def ping(world: World) -> None:
+        for number in range(rounds):
+            await world.var(f"ping{number}").put(1)
+            await world.var(f"pong{number}").wait(1)
+
+    async def pong(world: World) -> None:
+        for number in range(rounds):
+            await world.var(f"ping{number}").wait(1)
+            await world.var(f"pong{number}").put(1)
+
+    return ActorProgram(ping, pong)
+
+
+def messages_and_timers(messages: int, *deadlines: int) -> ActorProgram:
+    """A path that asks one actor so often, and sleepers that ask it once each."""
+
+    async def asks(world: World) -> None:
+        for number in range(messages):
+            await world.var("receiver").put(number)
+
+    def sleeper(deadline: int):
+        async def path(world: World) -> None:
+            await sleep(deadline)
+
+        return path
+
+    return ActorProgram(asks, *[sleeper(deadline) for deadline in deadlines])
+
+
+def patch(*, runs: int = 3) -> ActorProgram:
+    """The founding patch distilled: a destroyer, one releaser of one page, a worker that runs at most so often.
+
+    Destroyer: publish dead, initialise the work (clears pending), schedule.  Releaser: decrement pages (stop unless
+    zero), stop unless dead, stop if pending, schedule.  Worker, when pending: clear pending and start, read pages, if
+    zero destroy, else shrink and read pages again, stop if zero now, else re-arm.
+    """
+
+    def pending(world: World) -> Pending:
+        return world.actors.setdefault("pending", Pending())
+
+    async def destroyer(world: World) -> None:
+        await world.var("dead").put(1)
+        await pending(world).set(False)
+        await pending(world).set(True)
+
+    async def releaser(world: World) -> None:
+        if await world.var("pages", 1).add(-1) == 0 and await world.var("dead").get() and not await pending(world).test():
+            await pending(world).set(True)
+
+    async def worker(world: World) -> None:
+        for _ in range(runs):
+            await pending(world).take()
+            if await world.var("pages", 1).get() == 0:
+                await world.var("destroyed").put(1)
+                continue
+            if await world.var("pages", 1).get() == 0:
+                continue
+            await pending(world).set(True)
+
+    return ActorProgram(destroyer, releaser, worker)
+
+
+# -- random programs ---------------------------------------------------------------------------------------------------
+
+
+def random_program(seed: int) -> ActorProgram:
+    """Two or three paths of up to four operations: data, branches, locks, waits, tells, timers, spawns, choices, frees."""
+    source = random.Random(f"program {seed}")
+    plans = [[_random_operation(source) for _ in range(source.randint(1, 4))] for _ in range(source.randint(2, 3))]
+    if sum(map(len, plans)) > 8:
+        plans = plans[:2]
+
+    def make(plan):
+        async def path(world: World) -> None:
+            await _play(world, plan)
+
+        return path
+
+    return ActorProgram(*[make(plan) for plan in plans])
+
+
+KINDS = ["get", "put", "add", "if", "lock", "wait", "down", "tell", "alarm", "clear", "sleep", "spawn", "choose", "free"]
+WEIGHTS = [3, 4, 2, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
+
+
+def _random_operation(source: random.Random) -> tuple[Any, ...]:
+    kind = source.choices(KINDS, WEIGHTS)[0]
+    return kind, source.choice("xyz"), source.choice("xyz"), source.randint(0, 2)
+
+
+async def _play(world: World, plan: list[tuple[Any, ...]]) -> None:
+    for kind, one, other, number in plan:
+        match kind:
+            case "get":
+                await world.var(one).get()
+            case "put":
+                await world.var(one).put(number)
+            case "add":
+                await world.var(one).add(1)
+            case "if":
+                if await world.var(one).get() == number:
+                    await world.var(other).put(number + 1)
+            case "lock":
+                await world.lock("m" + one).lock()
+                await world.var(other).add(1)
+                await world.lock("m" + one).unlock()
+            case "wait":
+                await world.var(one).wait(number)
+            case "down":
+                await world.var(one).down(1)
+            case "tell":
+                await tell(world.var(one).put(number))
+            case "alarm":
+                await world.alarm("alarm" + one).set(5 + number)
+            case "clear":
+                await world.alarm("alarm" + one).clear()
+            case "sleep":
+                await sleep(5 + number)
+            case "spawn":
+                task = await spawn(_play(world, [("put", one, other, number)]), name="child")
+                await world.var(other).get()
+                if number:
+                    await join(task)
+            case "choose":
+                value = await choose(2)
+                await world.var(one).put(value)
+            case "free":
+                if number == 2:
+                    await world.var(one).free()
+                else:
+                    child = await start(SpawnRequest(_play(world, [("get", one, other, 0)]), name="late"))
+                    await join(child)
