@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from slabactors.actors import Clock
 from slabactors.errors import ScenarioError, UnknownName
-from slabactors.explore.program import Execution
+from slabactors.explore.program import Driver, Execution
 from slabactors.kernel.jiffies import HZ
 from slabactors.lifecycle import Lifecycle, lifecycle
 from slabactors.machine import CHECKER_INSTANCES, SETTLE_JIFFIES, Machine, MachineConfig
@@ -151,7 +151,9 @@ class Scenario:
             kind = _kind(parameter)
             if kind is None:
                 raise ScenarioError(
-                    f"scenario {self.name}: parameter {name!r} must be a bool, int, float or str with a default value."
+                    f"scenario {self.name}: parameter {name!r} must be a bool, int, float or str "
+                    "with a default of that type.\n"
+                    f"  Write for example: {name}: int = 1"
                 )
             found[name] = Parameter(name, kind, parameter.default)
         return found
@@ -292,13 +294,19 @@ class BoundScenario:
         return [f"{checker.name}: {checker.sometimes}" for checker in CHECKER_INSTANCES]
 
     def execute(
-        self, strategy: Strategy, *, observer: Observer | None = None, time: TimePolicy | None = None
+        self,
+        strategy: Strategy,
+        *,
+        observer: Observer | None = None,
+        time: TimePolicy | None = None,
+        driver: Driver = Simulation,
     ) -> Execution:
         """Run once in the simulator; see `slabactors.explore.program.Program`."""
-        simulation = Simulation(
+        early = {"early_firings_max": self.scenario.early_firings_max} if driver is Simulation else {}
+        simulation = driver(
             strategy,
             time=time or self.scenario.time,
-            early_firings_max=self.scenario.early_firings_max,
+            **early,
             steps_max=self.scenario.steps_max,
             settle_jiffies=SETTLE_JIFFIES,
             observer=observer,
@@ -372,7 +380,10 @@ def scenario(
 
     def decorate(function: Story) -> Scenario:
         if not inspect.iscoroutinefunction(function):
-            raise ScenarioError(f"a scenario is an async def; {function.__qualname__} is not.")
+            raise ScenarioError(
+                f"a scenario is an async def; {function.__qualname__} is not.\n"
+                f"  Write: async def {function.__name__}(machine: Machine) -> None"
+            )
         if not inspect.signature(function).parameters:
             raise ScenarioError(
                 f"a scenario takes a machine; {function.__qualname__} takes nothing.\n"

@@ -116,11 +116,16 @@ async def join(task: Task[T]) -> T:
 
 async def parallel(*paths: Spawn[Any] | Coroutine[Any, Any, Any]) -> list[Any]:
     """Start some paths, wait for all of them, and give their results in order."""
+    requests = [path if isinstance(path, Spawn) else Spawn(path) for path in paths]
     tasks = []
-    for path in paths:
-        request = path if isinstance(path, Spawn) else Spawn(path)
-        task: Task[Any] = await _serve(request)
-        tasks.append(task)
+    try:
+        for request in requests:
+            task: Task[Any] = await _serve(request)
+            tasks.append(task)
+    finally:
+        # When the run ends here, those not started yet would complain that nobody ever awaited them.
+        for request in requests[len(tasks) + 1 :]:
+            request.coroutine.close()
     results = []
     for task in tasks:
         result = await join(task)
@@ -162,18 +167,15 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
             coroutine.close()
             raise RuntimeError(f"prepare() cannot serve {request!r}; await that path instead")
         operation, actor, args = request
-        if (
-            operation.frees
-            or actor.guarded
-            or actor.tombstone is not None
-            or (operation.guard is not None and not operation.guard(actor, *args))
-        ):
+        waits = operation.guard is not None and not operation.guard(actor, *args)
+        if operation.frees or actor.tombstone is not None or waits:
             coroutine.close()
             raise RuntimeError(f"prepare() cannot do {operation!r} on {actor!r}; await that path instead")
         reply = operation.function(actor, *args)
-        if operation.clock and getattr(actor, "deadline", None) is not None:
+        woken = any(waiting.request[0].guard(actor, *waiting.request[2]) for waiting in actor.guarded)
+        if woken or (operation.clock and getattr(actor, "deadline", None) is not None):
             coroutine.close()
-            raise RuntimeError(f"prepare() cannot set a timer of {actor!r}; await that path instead")
+            raise RuntimeError(f"prepare() cannot set a timer or wake anybody: {operation!r} on {actor!r}")
 
 
 def message_of(message: Coroutine[Any, Any, Any]) -> Message:

@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         check_text(arguments)
-        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        code = app([*arguments], exit_on_error=False, print_error=False, result_action="return_value")
         flush()
         return code if isinstance(code, int) else FINE
     except (UsageError, NondeterminismError) as mistake:

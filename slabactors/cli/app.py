@@ -44,7 +44,7 @@ def run(
     json: Json = False,
 ) -> int:
     """Run a scenario once and say what became of its caches."""
-    from slabactors.cli.run import run_once
+    from slabactors.cli.once import run_once
 
     return run_once(
         target,

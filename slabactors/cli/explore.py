@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.output import Progress, note, say, say_json
+from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.errors import OutputError, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search
 from slabactors.explore.finding import Choice, Finding, check_directory, file_name
@@ -70,18 +74,31 @@ def run_search(
     program: BoundScenario, *, strategy: str, seed: int, runs: int, seconds: float | None = None
 ) -> SearchResult:
     """Search with a progress bar; Ctrl-C ends it with what was found so far."""
-    growing = search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
-    result = next(growing)
-    with Progress(f"explore {program.scenario.name}", runs) as progress:
-        try:
-            for _ in growing:
-                progress.update(result.executions, len(result.found))
-        except KeyboardInterrupt:
-            note(
-                f"slabactors: interrupted after {counted(result.executions, 'execution')}; "
-                "this is what was found so far."
-            )
+    result = SearchResult()
+    with interruptible() as interrupted, Progress(f"explore {program.scenario.name}", runs) as progress:
+        for result in search(
+            program, strategy=strategy, seed=seed, runs=runs, seconds=seconds, stop=interrupted.is_set
+        ):
+            progress.update(result.executions, len(result.found))
+    if not result.finished:
+        note(f"slabactors: interrupted after {counted(result.executions, 'execution')}; this is what was found so far.")
     return result
+
+
+@contextmanager
+def interruptible() -> Iterator[Event]:
+    """Let the first Ctrl-C say that it is time to stop, between two runs; another one interrupts at once."""
+    interrupted = Event()
+
+    def note_it(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, note_it)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed: int) -> list[Report]:
@@ -181,11 +198,6 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
         case _:
             say()
             say(f"{counted(len(result.found), 'distinct bug')}.")
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def print_report(number: int, report: Report) -> None:

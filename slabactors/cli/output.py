@@ -59,12 +59,20 @@ def _to_stdout() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # A reader that has read enough (head, less) is no mistake; the exit code still says what was found.
         if not isinstance(error, BrokenPipeError):
-            raise OutputError(f"cannot write the result to standard output: {error.strerror}.") from error
+            raise OutputError(
+                f"cannot write the result to standard output: {error.strerror}.\n"
+                "  Write it elsewhere: slabactors ... > FILE"
+            ) from error
 
 
 def note(text: str) -> None:
     """Say something that is not part of the result."""
     print(text, file=sys.stderr)  # noqa: T201
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class Progress:

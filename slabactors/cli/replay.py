@@ -6,8 +6,8 @@ from pathlib import Path
 
 from slabactors import __version__
 from slabactors.cli import BUG
-from slabactors.cli.output import note, say, say_json
-from slabactors.cli.run import logged, write_end
+from slabactors.cli.once import logged, write_end
+from slabactors.cli.output import counted, note, say, say_json
 from slabactors.errors import FindingFileError, KernelBug, ReplayDiverged, UsageError
 from slabactors.explore.finding import Finding, load, signature
 from slabactors.explore.replay import replay
@@ -83,7 +83,7 @@ def replay_finding(file: Path, *, log: Path | None, json: bool) -> int:
             }
         )
     else:
-        say(f"{finding.scenario} under {finding.lifecycle}: reproduced in {again.outcome.deliveries} steps")
+        say(f"{finding.scenario} under {finding.lifecycle}: reproduced in {counted(again.outcome.deliveries, 'step')}")
         say(f"  {finding.signature}")
         say(f"  {bug.message}")
         say()

@@ -7,8 +7,8 @@ from typing import Any
 
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
+from slabactors.cli.once import caches_of, logged, write_end
 from slabactors.cli.output import say, say_json
-from slabactors.cli.run import caches_of, logged, write_end
 from slabactors.errors import TraceFileError, UsageError
 from slabactors.explore.finding import signature
 from slabactors.explore.strategy import RandomWalk

@@ -20,7 +20,6 @@ from slabactors.actors import Actor, Operation
 from slabactors.explore.happens_before import Dep, Elem, Event, Recorder, dep_of
 from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import SimPath, Simulation
-from slabactors.runtime.step import TimePolicy
 
 
 @dataclass(slots=True)
@@ -101,13 +100,15 @@ class Dpor(Recorder):
     def next(self, enabled: Sequence[SimPath]) -> SimPath | None:
         """The next path of the run: as planned, else the one that ran last if it can, else the oldest."""
         self._learn_paths()
+        simulation = self._simulation
+        assert isinstance(simulation, GuidedSimulation)
         depth = self._depth
         by_key = {path.key: path for path in enabled}
         if depth < len(self.stack):
             frame = self.stack[depth]
         else:
             frame = Frame(*self._inherit())
-            if not frame.tree and self._quiet(enabled):
+            if not frame.tree and simulation.idle:
                 # Several timers are due, and nothing else can move: each of them may be first.
                 frame.tree.extend(Branch(dep_of(path.key, *path.request[:2])) for path in enabled)
             if not frame.tree:
@@ -137,11 +138,6 @@ class Dpor(Recorder):
         self._last_key = path.key
         return path
 
-    def _quiet(self, enabled: Sequence[SimPath]) -> bool:
-        simulation = self._simulation
-        assert simulation is not None
-        return simulation.time is TimePolicy.QUIESCENT and all(path.deadline is not None for path in enabled)
-
     def delivered(self, path: SimPath, operation: Operation, actor: Actor, *, timer: bool, barrier: bool) -> None:
         """Write down the step, and go to the next frame."""
         dep = dep_of(path.key, operation, actor)
@@ -154,15 +150,12 @@ class Dpor(Recorder):
         if self._depth < len(self.stack):
             frame = self.stack[self._depth]
         else:
-            sleep, tree = self._inherit()
-            planned = {branch.dep.elem: branch for branch in tree}
-            frame = Frame(sleep, [])
-            for value in range(count):
-                elem = (key, value)
-                frame.tree.append(planned.get(elem) or Branch(Dep(elem)))
-            # What was planned comes first, so that its sequence is run as it was planned.
-            frame.tree.sort(key=lambda branch: branch.dep.elem not in planned)
+            frame = Frame(*self._inherit())
+            if not frame.tree:
+                # A choice that is part of a wakeup sequence was met before, and its other values are explored there.
+                frame.tree.extend(Branch(Dep((key, value))) for value in range(count))
             frame.current = frame.tree[0]
+            assert frame.current.dep.elem[0] == key
             self.stack.append(frame)
         assert frame.current is not None
         self._pending_frames.append({})
@@ -185,9 +178,7 @@ class Dpor(Recorder):
         frame, dep = self.stack[self._depth - 1], self.events[self._depth - 1].dep
         assert frame.current is not None
         sleep = {
-            elem: asleep
-            for elem, asleep in frame.sleep.items()
-            if elem[0] != dep.elem[0] and not asleep.conflicts(dep)
+            elem: asleep for elem, asleep in frame.sleep.items() if elem[0] != dep.elem[0] and not asleep.conflicts(dep)
         }
         return sleep, frame.current.tree
 
@@ -201,12 +192,7 @@ class Dpor(Recorder):
         for frame in self.stack:
             assert frame.current is not None
             frame.current.explored = True
-        waiting = [
-            path
-            for path in simulation.paths
-            if not path.done and path.index < 0 and path.deadline is None and _asks(path)
-        ]
-        self._plan(waiting)
+        self._plan([path for path in simulation.paths if path not in simulation.stopped and _in_vain(path)])
 
     # -- between runs ----------------------------------------------------------------------------------------------
 
@@ -215,7 +201,7 @@ class Dpor(Recorder):
         events = self.events
         count = len(events)
         # Races within the part that this run shares with the one before were planned then.
-        for index in range(self._fresh, count):
+        for index in range(count):
             event = events[index]
             for first in self._races(event, index):
                 self._reverse(first, index, event)
@@ -322,5 +308,8 @@ class Dpor(Recorder):
         return False
 
 
-def _asks(path: SimPath) -> bool:
-    return path.timer is None and path.request[0].guard is not None
+def _in_vain(path: SimPath) -> bool:
+    """Whether a path waits for its guard to the end, or is a timer that was set and did not fire."""
+    if path.timer is not None:
+        return path.deadline is not None
+    return not path.done and path.index < 0 and path.deadline is None and path.request[0].guard is not None

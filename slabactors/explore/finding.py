@@ -79,7 +79,7 @@ def signature(outcome: Outcome) -> str:
     assert bug is not None
     text = f"{bug.kind.value}: {bug.clause}"
     if outcome.culprit is not None:
-        role = re.sub(r"[/:]?\d+(:\d+)?", "", re.sub(r"^timer .*", "timer", outcome.culprit.name))
+        role = re.sub(r"[/: ]?\d+(:\d+)?", "", re.sub(r"^timer .*", "timer", outcome.culprit.name))
         text += f" by {role}"
     return text
 

@@ -90,7 +90,6 @@ class Recorder:
         self._woken: dict[SimPath, int] = {}
         self._known = 0
         self._barrier = -1
-        self._sleeps: dict[SimPath, int | None] = {}
         self._simulation = simulation
 
     def follow(self, simulation: Simulation) -> None:
@@ -115,32 +114,18 @@ class Recorder:
         return event
 
     def resumed(self) -> None:
-        """Write down who was started by the step, and whether somebody fell asleep."""
+        """Write down who was started by the step."""
         self._learn_paths()
-        simulation = self._simulation
-        assert simulation is not None
-        if simulation.timers and self._fell_asleep(simulation):
-            # Falling asleep sets a deadline: the step that led to it met every other one that has to do with time.
-            event = self.events[-1]
-            event.dep.clock = True
-            for index, earlier in enumerate(self.events[:-1]):
-                if earlier.dep.clock:
-                    event.past |= earlier.past | (1 << index)
-
-    def _fell_asleep(self, simulation: Simulation) -> bool:
-        sleeps = {path: path.deadline for path in simulation.timers if path.timer is None}
-        fell = any(self._sleeps.get(path) != deadline for path, deadline in sleeps.items())
-        self._sleeps = sleeps
-        return fell
 
     def event(self, dep: Dep, path: SimPath, *, guarded: bool, barrier: bool) -> Event:
         causes = list(range(len(self.events))) if barrier else self._causes(dep.elem[0], path)
-        if self._barrier >= 0:
-            causes.append(self._barrier)
         causal = 0
         for cause in causes:
             causal |= self.events[cause].past | (1 << cause)
         past = causal
+        if self._barrier >= 0:
+            # Not causal: what waited for its guard when time passed might have gone on before, in another order.
+            past |= self.events[self._barrier].past | (1 << self._barrier)
         for index, earlier in enumerate(self.events):
             if not past >> index & 1 and earlier.dep.conflicts(dep):
                 past |= earlier.past | (1 << index)

@@ -11,10 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from slabactors.actors import Actor, Operation
+from slabactors.actors import Actor, Message, Operation
 from slabactors.errors import ForeignAwait, KernelBug
 from slabactors.runtime.simulated import SimPath, Simulation, host_error
-from slabactors.runtime.step import Ending, Outcome, TimePolicy, touched_freed, uncaught
+from slabactors.runtime.step import CLOCK, Ending, Outcome, TimePolicy, touched_freed, uncaught
+
+ARM = Operation(lambda actor, jiffies: None, clock=True)
+"""The step in which a path sets the deadline that it will wake at."""
+ARM.name = "arm"
+ARM.owner = "Clock"
+ARM.expression = "falls asleep"
 
 
 class Guide(Protocol):
@@ -92,7 +98,11 @@ class GuidedSimulation(Simulation):
         self.guide = guide
         self.early_firings_max = early_firings_max
         self.broken: list[Broken] = []
+        self.stopped: set[SimPath] = set()
+        """Paths that broke a rule, and go no further."""
         self.given_up = False
+        self.idle = False
+        """What is enabled now are timers, and only because nothing else was."""
         self.deliveries = 0
         self.held_back = False
         """A timer had used up its early firings, and had to wait until nothing else could move."""
@@ -103,16 +113,16 @@ class GuidedSimulation(Simulation):
         guide = self.guide
         enabled = self.enabled
         for _ in range(self.steps_max):
-            quiet = len(enabled) == self.timers_open
-            if quiet and not self._advance(act):
+            # Nothing was enabled, so that time has to pass for anything to happen.
+            self.idle = not enabled
+            if len(enabled) == self.timers_open and not self._advance(act):
                 guide.finished(self)
                 return True
             path = guide.next(enabled)
             if path is None:
                 self.given_up = True
                 return True
-            barrier = quiet and self.time is TimePolicy.QUIESCENT
-            self._deliver_one(path, barrier=barrier)
+            self._deliver_one(path, barrier=self.idle)
         return False
 
     def _deliver_one(self, path: SimPath, *, barrier: bool) -> None:
@@ -144,6 +154,9 @@ class GuidedSimulation(Simulation):
 
     def _go_on(self, path: SimPath, reply: Any, operation: Operation, actor: Actor) -> None:
         """Resume a path after its step."""
+        if operation is ARM:
+            super()._fall_asleep(path, path.request[2][0])
+            return
         request: Any = None
         result: Any = None
         returned = False
@@ -162,6 +175,10 @@ class GuidedSimulation(Simulation):
             path.request = request
             if request[0].guard is not None:
                 self._wait(path, request)
+
+    def _fall_asleep(self, path: SimPath, jiffies: int) -> Message | None:
+        """Setting the deadline is a step of its own: it meets every other step that has to do with time."""
+        return ARM, CLOCK, (jiffies,)
 
     def _resume(self, path: SimPath, value: Any) -> None:
         """A path that breaks a rule when it is started or woken stops; whoever did that goes on."""
@@ -185,17 +202,22 @@ class GuidedSimulation(Simulation):
         if path in actor.guarded:
             actor.guarded.remove(path)  # type: ignore[union-attr]
         self._disable(path)
-        if not path.done:
-            path.done = True
-            if not path.daemon and path.timer is None:
+        # It is not done: whoever waits for it waits for ever.
+        self.stopped.add(path)
+        if path.timer is None:
+            path.coroutine.close()
+            if not path.daemon:
                 self._alive -= 1
-            if path.timer is None:
-                path.coroutine.close()
 
     def _advance(self, act: int) -> bool:
         """In the first act timers go on firing until each has used up its early firings."""
         if act == 1 and self.time is TimePolicy.ADVERSARIAL and self.timers_open:
             return True
+        if self.broken:
+            # Somebody may wait for a path that has stopped, and a timer that is set again and again would go on.
+            due = [timer for timer in self.timers if timer.timer is None or timer.ordinal < self.early_firings_max]
+            if not due:
+                return False
         try:
             return super()._advance(act)
         except KernelBug as deadlock:

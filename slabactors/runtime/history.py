@@ -74,7 +74,6 @@ class History:
         self._known_paths = 0
         self._starter: dict[SimPath, int] = {}
         self._last: dict[SimPath, int] = {}
-        self._finished: dict[SimPath, list[int]] = {}
         self._cells: dict[Actor, _Cells] = {}
         self._clock = _Cells()
 
@@ -131,9 +130,12 @@ class History:
                 causes.add(starter)
         else:
             causes.add(before)
-        # A child that has returned may have been waited for.
-        for child in self._finished.pop(path, ()):
-            causes.add(child)
+        joined = [child for child in path.joins if child.done]
+        for child in joined:
+            if child in self._last:
+                causes.add(self._last[child])
+            # A child may have returned in the step of one that it was waiting for.
+            joined.extend(grandchild for grandchild in child.joins if grandchild.done)
         reads, writes = event.operation.footprint
         own = {index}
         for actor in _touched(event):
@@ -152,12 +154,6 @@ class History:
         event.conflicts = sorted(conflicts - own)
         self.events.append(event)
         self._last[path] = index
-        if path.parent is not None:
-            self._finished.setdefault(path.parent, [])
-            siblings = self._finished[path.parent]
-            if before in siblings:
-                siblings.remove(before)
-            siblings.append(index)
 
     @staticmethod
     def _enabled_before(path: SimPath) -> bool:

@@ -46,9 +46,7 @@ from slabactors.actors import (
 from slabactors.errors import ForeignAwait, KernelBug
 from slabactors.runtime.step import (
     CHOOSE,
-    CLOCK,
     NOTHING,
-    WAKE,
     Decision,
     Ending,
     Lineage,
@@ -68,7 +66,8 @@ __all__ = ["LivePath", "LiveRuntime", "checkpoint"]
 JIFFIES_PER_SECOND: Final = 1_000_000
 """Virtual jiffies in a real second, unless another scale is asked for: a minute's timer is due after 60 ms."""
 
-STEPS_MAX: Final = 1_000_000
+STEPS_MAX: Final = 20_000
+"""As in the simulator, so that what is recorded can be replayed."""
 
 JITTER_YIELDS_MAX: Final = 3
 
@@ -427,7 +426,7 @@ class LiveRuntime:
                 self._choices.append((path.position, path, value))
                 return value
             case Sleep():
-                path.request = (WAKE, CLOCK, ())
+                path.request = NOTHING
                 self._set_timer(path, path.now + request.jiffies)
                 self._rest()
                 return _WAITS

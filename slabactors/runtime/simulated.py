@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Any, NoReturn, Protocol, cast
 
@@ -33,9 +34,7 @@ from slabactors.actors import (
 )
 from slabactors.errors import ForeignAwait, KernelBug, ReplayDiverged
 from slabactors.runtime.step import (
-    CLOCK,
     NOTHING,
-    WAKE,
     Ending,
     Lineage,
     Observer,
@@ -100,7 +99,7 @@ class SimPath(Lineage):
         "done",
         "id",
         "index",
-        "joiner",
+        "joiners",
         "joins",
         "last",
         "request",
@@ -124,7 +123,7 @@ class SimPath(Lineage):
         self.done = False
         self.deadline: int | None = None
         self.timer: Timed | None = None
-        self.joiner: SimPath | None = None
+        self.joiners: tuple[SimPath, ...] = ()
         self.joins: tuple[SimPath, ...] = ()
         self.request: Message = NOTHING
 
@@ -307,7 +306,8 @@ class Simulation:
         """Close what still runs, innermost first, so that nothing outlives the run."""
         for path in reversed(self.paths):
             if not path.done and path.timer is None:
-                path.coroutine.close()
+                with suppress(RuntimeError):  # it awaits something while it is being closed, which nobody serves
+                    path.coroutine.close()
         self.enabled.clear()
 
     # -- paths -----------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ class Simulation:
                 assert isinstance(child, SimPath)
                 path.joins = (*path.joins, child)
                 if not child.done:
-                    child.joiner = path
+                    child.joiners = (*child.joiners, path)
                     self._disable(path)
                     return None
                 value = child.result
@@ -381,18 +381,22 @@ class Simulation:
                 self.record.append(-1 - value)
                 self.choosers.append(path)
             elif isinstance(request, Sleep):
-                self._disable(path)
-                path.request = (WAKE, CLOCK, ())
-                path.deadline = self.clock.now + request.jiffies
-                self.timers.append(path)
-                self._refresh_timers()
-                return None
+                return self._fall_asleep(path, request.jiffies)
             elif isinstance(request, Tell):
                 self._tell(path, message_of(request.message))
             else:
                 raise _foreign(path, request)
             request = path.send(value)
         return request
+
+    def _fall_asleep(self, path: SimPath, jiffies: int) -> Message | None:
+        """Set the deadline at which a path wakes."""
+        self._disable(path)
+        path.request = NOTHING
+        path.deadline = self.clock.now + jiffies
+        self.timers.append(path)
+        self._refresh_timers()
+        return None
 
     def _tell(self, path: SimPath, message: Message) -> None:
         """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
@@ -418,8 +422,7 @@ class Simulation:
             return
         if not path.daemon:
             self._alive -= 1
-        joiner = path.joiner
-        if joiner is not None:
+        for joiner in path.joiners:
             self._resume(joiner, result)
 
     def _enable(self, path: SimPath) -> None:
@@ -516,6 +519,9 @@ class Simulation:
             self._fired(path, count)
         if operation.frees:
             actor.bury(Tombstone(len(self.record) - 1, path.name, path.lane))
+            for member in actor.embedded:
+                if member.guarded:
+                    self._recheck(member)  # whoever waits there is let through, to a use after free
         if operation.clock and isinstance(actor, Timed):
             self._arm(actor)
         if operation.acquires:

@@ -47,8 +47,8 @@ class RunLog:
         self._part: Path | None = None
         """What is written until the run is over, beside the file."""
         try:
-            whole = path.resolve()
-            if whole.is_file() or not whole.exists():
+            if path.is_file() or not path.exists():
+                whole = path.resolve()
                 self._part = whole.with_name(f".{whole.name}.{os.getpid()}.part")
             self._file: BinaryIO = (self._part or path).open("wb")
         except OSError as error:

@@ -54,6 +54,8 @@ class RaceTable:
 
     def render(self, width: int = 110) -> str:
         """The table as text of at most about ``width`` columns."""
+        if not self.rows:
+            return "(nobody had taken a step)"
         column_width = max(20, (width - 2 * (len(self.columns) - 1)) // max(1, len(self.columns)))
         lines = ["  ".join(name.ljust(column_width) for name in self.columns).rstrip()]
         lines.append("  ".join("-" * column_width for _ in self.columns))

@@ -11,7 +11,6 @@ from slabactors.actors import Clock
 from slabactors.explore.campaign import search
 from slabactors.explore.strategy import RandomWalk
 from slabactors.scenario import find
-
 from tests.benchmarks import bench_live
 from tests.benchmarks.null_driver import drive
 

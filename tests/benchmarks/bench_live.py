@@ -1,8 +1,8 @@
 """How fast the live driver is, against a bare ping-pong over anyio's memory object streams.
 
-An ask is two messages, the request and the reply, as is one round trip of the ping-pong.  Three ping-pongs are measured:
-``send`` awaits both ends, as in anyio's documentation, over a stream of its default size, and over a buffer of one;
-``send_nowait`` leaves out what the live driver leaves out, too, and is the hardest to keep up with.
+An ask is two messages, the request and the reply, as is one round trip of the ping-pong.  Three ping-pongs are
+measured: ``send`` awaits both ends, as in anyio's documentation, over a stream of its default size, and over a buffer
+of one; ``send_nowait`` leaves out what the live driver leaves out, too, and is the hardest to keep up with.
 
 Run it as a program; it prints ratios and judges nothing.
 """
@@ -19,6 +19,7 @@ import anyio
 
 from slabactors.actors import Actor, operation, parallel
 from slabactors.runtime.live import LiveRuntime
+from slabactors.runtime.step import Ending
 
 
 class Counter(Actor):
@@ -88,8 +89,8 @@ async def asks(rounds: int, paths: int) -> float:
             else:
                 await parallel(*(ask() for _ in range(paths)))
 
-    outcome = await LiveRuntime().run(main())
-    assert outcome.bug is None, outcome.bug
+    outcome = await LiveRuntime(steps_max=rounds + 1).run(main())
+    assert outcome.ending is Ending.DONE, outcome
     assert counter.value == rounds // paths * paths
     return spent[0]
 

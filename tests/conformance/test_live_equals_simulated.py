@@ -322,6 +322,26 @@ def raised_by_a_path(clock: Clock) -> World:
     return World(parallel(*(one() for _ in range(3))))
 
 
+def raised_by_a_child_and_its_parent(clock: Clock) -> World:
+    """One step sets two errors going: the child's comes first, for it runs when it is spawned."""
+    box = Box("box")
+
+    async def child():
+        raise RuntimeError("the child's")
+
+    async def parent():
+        await box.add(1)
+        await spawn(child())
+        raise RuntimeError("the parent's")
+
+    async def other():
+        await box.add(1)
+        await box.add(1)
+        await box.check(2)
+
+    return World(parallel(parent(), other()))
+
+
 def freed_under_users(clock: Clock) -> World:
     """Somebody frees the box; the others may still be on their way, or waiting inside."""
     box = Box("box")
@@ -340,7 +360,14 @@ def freed_under_users(clock: Clock) -> World:
 @both
 @pytest.mark.parametrize(
     "program",
-    [producers_and_consumers, sleepers_and_an_alarm, embrace, raised_by_a_path, freed_under_users],
+    [
+        producers_and_consumers,
+        sleepers_and_an_alarm,
+        embrace,
+        raised_by_a_path,
+        raised_by_a_child_and_its_parent,
+        freed_under_users,
+    ],
     ids=lambda program: program.__name__,
 )
 def test_a_small_program(program, backend):
@@ -436,7 +463,10 @@ class Drawn:
                 case "check":
                     await target.check(number)
                 case "raise":
-                    await target.read()
+                    if number % 2:
+                        await sleep(number)
+                    else:
+                        await target.read()
                     raise RuntimeError(f"drawn, after {total}")
                 case "spawn" if children:
                     task = await spawn(children.pop()(), name="child")

@@ -4,9 +4,12 @@ What a block is, the fence says:
 
 - ``python``: executed; the blocks of a page share one namespace and one temporary directory, and run in their order.
 - ``python title="FILE"`` and ``text title="FILE"``: written to that directory, for the commands that follow.
+- ``python append="FILE"``: added to a file that was written before.
 - ``python source="FILE"``: an excerpt of the checkout's own code; ``...`` stands for lines left out.
 - ``console``: each line that begins with ``$`` is run, and what follows it must be what it prints.  There ``...``
-  stands for anything, blanks are all alike, and a command that does not end with 0 says so: ``# exit 1``.
+  stands for anything, blanks are all alike, and a command that does not end with 0 says so: ``# exit 1``.  With the
+  mark ``numbers="any"`` one number is as good as another: the page shows what a run printed, and the next one is as
+  fast as it is.
 - ``text``: shown, and nothing more.
 """
 
@@ -37,7 +40,7 @@ NOT_RUN = {
     "sudo": "needs a kernel to record",
 }
 """Commands that a page may show without their being run, and why."""
-MARKS = {"python": {"title", "source"}, "text": {"title"}, "console": set()}
+MARKS = {"python": {"title", "append", "source"}, "text": {"title"}, "console": {"numbers"}}
 SECONDS_MAX = 60
 
 
@@ -51,7 +54,7 @@ def run_console(block: Block, where: Path, at: str) -> None:
             continue
         assert program in PROGRAMS, f"{place}\nis neither run nor listed in NOT_RUN"
         done = subprocess.run(
-            [*PROGRAMS[program], *words[1:]],
+            [*PROGRAMS[program], *(one for word in words[1:] for one in expand(word, where))],
             cwd=where,
             env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"},
             stdout=subprocess.PIPE,
@@ -61,8 +64,15 @@ def run_console(block: Block, where: Path, at: str) -> None:
             check=False,
         )
         assert done.returncode == code, f"{place}\nended with {done.returncode}, not {code}:\n{done.stdout}"
-        if expected.strip() and not matches(expected, done.stdout):
+        any_number = block.marks.get("numbers") == "any"
+        if expected.strip() and not matches(expected, done.stdout, any_number=any_number):
             pytest.fail(f"{place}\nthe page has\n{expected}\nthe command printed\n{done.stdout}")
+
+
+def expand(word: str, where: Path) -> list[str]:
+    """What a shell makes of a word with a ``*`` in it."""
+    found = sorted(file.relative_to(where).as_posix() for file in where.glob(word)) if "*" in word else []
+    return found or [word]
 
 
 def commands(block: Block):
@@ -82,7 +92,9 @@ def commands(block: Block):
     return found
 
 
-def matches(expected: str, printed: str) -> bool:
+def matches(expected: str, printed: str, *, any_number: bool = False) -> bool:
+    if any_number:
+        expected, printed = (re.sub(r"\d[\d,]*(\.\d+)?", "0", text) for text in (expected, printed))
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     return doctest.OutputChecker().check_output(expected, printed, flags)
 
@@ -121,6 +133,10 @@ def test_every_block_does_what_the_page_says(page, place):
         assert set(block.marks) <= MARKS[block.language], f"{at}: unknown mark"
         if "title" in block.marks:
             (place / block.marks["title"]).write_text(block.text)
+        elif "append" in block.marks:
+            with (place / block.marks["append"]).open("r+") as file:
+                file.seek(0, os.SEEK_END)
+                file.write("\n\n" + block.text)
         elif "source" in block.marks:
             check_excerpt(block, at)
         elif block.language == "python":
@@ -164,7 +180,7 @@ def test_every_page_can_be_reached_from_the_readme():
 # -- the checks themselves ---------------------------------------------------------------------------------------------
 
 
-def block(text: str, **marks: str) -> Block:
+def block(text: str, **marks: str) -> Block:  # of one console command
     return Block("console", marks, text, 1)
 
 
@@ -178,6 +194,7 @@ def test_a_wrong_exit_code_and_a_wrong_output_are_noticed(tmp_path):
     run_console(block("$ python hello.py\nhello ...   world\n"), tmp_path, "page")
     with pytest.raises(AssertionError, match="ended with 0, not 1"):
         run_console(block("$ python hello.py  # exit 1\n"), tmp_path, "page")
+    run_console(block("$ python hello.py\nhello 12,000 world\n", numbers="any"), tmp_path, "page")
     with pytest.raises(pytest.fail.Exception, match="the page has"):
         run_console(block("$ python hello.py\nbye ...\n"), tmp_path, "page")
 

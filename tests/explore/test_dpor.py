@@ -8,7 +8,6 @@ import pytest
 
 from slabactors.explore.count import count
 from slabactors.runtime.step import TimePolicy
-
 from tests.explore import counted as programs
 from tests.explore.counted import ActorProgram, Explored, random_program, values
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.output import say, say_json
+from slabactors.cli.output import counted, say, say_json
 from slabactors.errors import UsageError
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution
@@ -132,7 +132,8 @@ def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: b
     else:
         say(
             f"{facts['scenario']} under {facts['lifecycle']} ({facts['runtime']}, seed {facts['seed']}): "
-            f"{outcome.deliveries} steps, {outcome.now / HZ:.2f} virtual s, work ran {machine.system_wq.executed} times"
+            f"{counted(outcome.deliveries, 'step')}, {outcome.now / HZ:.2f} virtual s, "
+            f"work ran {counted(machine.system_wq.executed, 'time')}"
         )
         for row in caches:
             say(f"  {row['cache']:<24} {_fate(row)}")

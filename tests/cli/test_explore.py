@@ -1,0 +1,170 @@
+"""``explore``: many executions, what they found, and how the answer reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slabactors import cli
+from slabactors.errors import Kind
+from tests.cli.conftest import listing
+
+BROKEN = "dead-cache/rmdir-races-last-free"
+"""Under v5, 1 in 3 random runs of it shows one bug and 1 in 70 another."""
+
+OF_A_SEARCH = {"scenario", "lifecycle", "strategy", "seed", "executions", "deliveries", "seconds"}
+OF_ITS_RESULT = {"exhaustive", "verdict", "findings"}
+OF_A_FINDING = {"signature", "kind", "message", "count", "first_execution", "preemptions", "schedule"}
+
+
+def test_json_is_one_document_of_what_was_found(command):
+    """These keys, of these types, whatever else is there; and nothing on stderr."""
+    said = command("explore", BROKEN, "--runs", 500, "--seed", 3, "--json")
+    document = said.document
+    assert said.code == cli.BUG
+    assert said.err == ""
+    assert set(document) >= OF_A_SEARCH | OF_ITS_RESULT
+    assert document["scenario"] == BROKEN
+    assert (document["lifecycle"], document["strategy"], document["seed"]) == ("v5", "random", 3)
+    assert (document["executions"], document["exhaustive"], document["verdict"]) == (500, False, "broken")
+    assert document["deliveries"] > 500
+    assert document["seconds"] >= 0
+    assert document["findings"]
+    for finding in document["findings"]:
+        assert set(finding) >= OF_A_FINDING
+        assert finding["kind"] in {kind.value for kind in Kind}
+        assert finding["signature"].startswith(f"{finding['kind']}: ")
+        assert 0 < finding["count"] <= 500
+        assert 0 <= finding["first_execution"] < 500
+        assert 0 <= finding["preemptions"] < len(finding["schedule"])
+        assert all({"path", "operation", "actor"} <= set(step) for step in finding["schedule"])
+    assert len({finding["signature"] for finding in document["findings"]}) == len(document["findings"])
+
+
+def test_the_text_says_what_the_json_says(command):
+    """Signature, message, count, table and how to see it again, for each of the same findings."""
+    document = command("explore", BROKEN, "--runs", 500, "--json").document
+    said = command("explore", BROKEN, "--runs", 500, "--save", "out")
+    assert said.code == cli.BUG
+    assert said.err == ""
+    assert "500 executions" in said.out
+    assert f"{len(document['findings'])} distinct bugs." in said.out
+    for number, finding in enumerate(document["findings"], 1):
+        assert f"\n{number}. {finding['signature']}\n   {finding['message']}\n" in said.out
+        assert f"first in number {finding['first_execution']};" in said.out
+    assert said.out.count("<--") == len(document["findings"])
+    assert said.out.count("see it again: slabactors replay out/") == len(document["findings"])
+
+
+def test_no_bug_is_no_proof(command):
+    """A search that found nothing ends with 0, and does not claim more than it did."""
+    said = command("explore", "dead-cache/emptied", "--runs", 50)
+    assert said.code == cli.FINE
+    assert "No bug in 50 executions.  That is not a proof." in said.out
+    document = command("explore", "dead-cache/emptied", "--runs", 50, "--json").document
+    assert (document["verdict"], document["exhaustive"], document["findings"]) == ("clean", False, [])
+
+
+def test_a_search_that_saw_nothing_to_check_says_so(command, write):
+    """A story in which no cache is ever freed says which checkers had nothing to look at."""
+    write("@scenario(title='t')\nasync def story(machine):\n    pass\n")
+    said = command("explore", "story.py", "--runs", 5)
+    assert said.code == cli.FINE
+    assert "in no execution a cache or a page was freed, so kasan had nothing to check" in said.out
+    document = command("explore", "story.py", "--runs", 5, "--json").document
+    assert set(document["sometimes"].values()) == {False}
+    assert set(command("explore", BROKEN, "--runs", 50, "--json").document["sometimes"].values()) == {True}
+
+
+def test_the_same_seed_finds_the_same(command):
+    """Two searches of one seed differ in nothing but how long they took; another seed finds things elsewhere."""
+    documents = [command("explore", BROKEN, "--runs", 600, "--seed", seed, "--json").document for seed in (4, 4, 5)]
+    for document in documents:
+        del document["seconds"]
+    assert documents[0] == documents[1]
+    assert documents[0]["deliveries"] != documents[2]["deliveries"]
+    assert documents[0]["findings"] != documents[2]["findings"]
+
+
+def test_a_search_is_the_beginning_of_a_longer_one(command):
+    """More runs of one seed find what fewer did, first in the same executions."""
+    short, long = (
+        {one["signature"]: one["first_execution"] for one in document["findings"]}
+        for document in (command("explore", BROKEN, "--runs", runs, "--json").document for runs in (300, 700))
+    )
+    assert short.items() <= long.items()
+
+
+def test_a_time_limit_ends_a_search(command):
+    """``--time`` ends it long before so many runs could be made, after at least one."""
+    document = command("explore", BROKEN, "--runs", 10**9, "--time", 0.05, "--json").document
+    assert 1 <= document["executions"] < 10**6
+    assert document["verdict"] in ("broken", "clean")
+
+
+def test_saved_findings_are_what_the_json_holds(command, tmp_path):
+    """Each finding is in a file of its own, whole, under the name that the JSON gives."""
+    document = command("explore", BROKEN, "--runs", 500, "--save", "a/b", "--json").document
+    files = [Path(finding["file"]) for finding in document["findings"]]
+    assert listing(tmp_path) == {str(file) for file in files}
+    for finding, file in zip(document["findings"], files, strict=True):
+        saved = json.loads((tmp_path / file).read_text())
+        assert {name: saved[name] for name in ("signature", "kind", "message", "preemptions", "schedule")} == {
+            name: finding[name] for name in ("signature", "kind", "message", "preemptions", "schedule")
+        }
+        assert (saved["scenario"], saved["lifecycle"], saved["seed"]) == (BROKEN, "v5", 0)
+        assert saved["execution"] == finding["first_execution"]
+
+
+def test_findings_of_several_searches_share_a_directory(command, tmp_path):
+    """The same signature in another scenario, lifecycle or with other parameters is another file; again, the same."""
+    lines = [
+        ["dead-cache/emptied", "--lifecycle", "pre-patch"],
+        ["dead-cache/emptied", "--lifecycle", "pre-patch", "--set", "objects=2"],
+        ["dead-cache/emptied", "--lifecycle", "verify-dead"],
+        ["dead-cache/freed-later", "--lifecycle", "pre-patch"],
+    ]
+    for _ in range(2):
+        for line in lines:
+            assert command("explore", *line, "--runs", 20, "--save", "out").code == cli.BUG
+    names = listing(tmp_path)
+    assert len(names) == len(lines)
+    assert {json.loads((tmp_path / name).read_text())["signature"] for name in names} == {
+        "zombie: empty dead cache never destroyed"
+    }
+
+
+def test_a_scenario_file_runs_itself(write, tmp_path):
+    """``python story.py`` explores it; ``python story.py run`` runs it once, with the same options."""
+    write("""
+@scenario(title="runs itself")
+async def story(machine: Machine) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    story.main()
+""")
+    outputs = [
+        subprocess.run(
+            [sys.executable, "story.py", *line], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+        for line in (["--runs", "3", "--json"], ["run", "--json"])
+    ]
+    assert [one.returncode for one in outputs] == [cli.FINE, cli.FINE]
+    explored, ran = (json.loads(one.stdout) for one in outputs)
+    assert explored["executions"] == 3
+    assert ran["ending"] == "done"
+
+
+@pytest.mark.parametrize("verb", ["run", "explore", "list"])
+def test_help_is_no_mistake(command, verb):
+    """``--help`` prints what there is on stdout and ends with 0, as does no command at all."""
+    said = command(verb, "--help")
+    assert said.code == cli.FINE
+    assert "--json" in said.out
+    assert "explore" in command().out

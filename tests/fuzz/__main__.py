@@ -1,0 +1,38 @@
+"""``make fuzz``: exhaustive search against brute force on thousands of random programs.
+
+Arguments: how many programs, and the number of the first.
+"""
+
+from __future__ import annotations
+
+import sys
+import time as wall
+
+from slabactors.runtime.step import TimePolicy
+from tests.explore.counted import random_program
+from tests.explore.test_dpor import check
+
+
+def main(programs: int, first: int) -> int:
+    """Check each program under both clock policies; how many failed."""
+    started = wall.monotonic()
+    traces = checked = skipped = failed = 0
+    for seed in range(first, first + programs):
+        for policy in (TimePolicy.QUIESCENT, TimePolicy.ADVERSARIAL):
+            try:
+                traces += check(random_program(seed), policy)
+                checked += 1
+            except OverflowError:
+                skipped += 1
+            except AssertionError as error:
+                failed += 1
+                print(f"random_program({seed}), {policy}: {str(error).partition(chr(10))[0] or 'outcomes differ'}", flush=True)
+        if (seed - first) % 500 == 499:
+            print(f"{seed - first + 1} programs, {traces} traces, {wall.monotonic() - started:.0f} s", flush=True)
+    print(f"{checked} checked, {skipped} too large, {traces} traces, {failed} failed, {wall.monotonic() - started:.0f} s")
+    return failed
+
+
+if __name__ == "__main__":
+    numbers = [int(text) for text in sys.argv[1:]]
+    sys.exit(1 if main(*(numbers + [10_000, 0][len(numbers) :])) else 0)
