@@ -82,6 +82,30 @@ def explore(
 
 
 @app.command
+def verify(
+    target: Target,
+    /,
+    *,
+    lifecycle: LifecycleName = None,
+    settings: Settings = None,
+    policy: Annotated[
+        Literal["adversarial", "quiescent"] | None,
+        Parameter(help="When timers may fire: once each at any moment, or only when nothing else can move."),
+    ] = None,
+    runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
+    time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
+    save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
+    json: Json = False,
+) -> int:
+    """Explore every interleaving of a scenario, one execution for all that differ only in independent steps."""
+    from slabactors.cli.verify import verify_scenario
+
+    return verify_scenario(
+        target, lifecycle, settings or [], policy=policy, runs=runs, seconds=time, save=save, json=json
+    )
+
+
+@app.command
 def replay(
     finding: Annotated[Path, Parameter(help="A file that explore --save wrote.")],
     /,

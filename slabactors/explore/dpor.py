@@ -40,13 +40,13 @@ class Frame:
         sleep: what was explored from here, or is covered elsewhere; by process.
         tree: what is to be explored from here; the first branch is under way.
         current: what is being explored.
-        chooser: the path that called ``choose()`` here; every value is explored.
+        finished: how many branches are done.
     """
 
     sleep: dict[Elem, Dep]
     tree: list[Branch]
     current: Branch | None = None
-    chooser: str | None = None
+    finished: int = 0
 
 
 @dataclass(slots=True)
@@ -86,7 +86,6 @@ class Dpor(Recorder):
     def __init__(self) -> None:
         self.stack: list[Frame] = []
         self.statistics = Statistics()
-        self._fresh = 0
         super().__init__()
 
     def begin(self, simulation: Simulation | None) -> None:
@@ -94,6 +93,7 @@ class Dpor(Recorder):
         super().begin(simulation)
         self.complete = False
         self._depth = 0
+        self._delivered: list[int] = []
         self._pending_frames: list[dict[Elem, Dep]] = []
         self._last_key = ""
 
@@ -140,8 +140,26 @@ class Dpor(Recorder):
 
     def delivered(self, path: SimPath, operation: Operation, actor: Actor, *, timer: bool, barrier: bool) -> None:
         """Write down the step, and go to the next frame."""
+        self.statistics.deliveries += 1
         dep = dep_of(path.key, operation, actor)
-        self._step(self.write(dep, path, guarded=timer or operation.guard is not None, barrier=barrier))
+        event = self.write(dep, path, guarded=timer or operation.guard is not None, barrier=barrier)
+        event.name = operation.name
+        self._delivered.append(len(self.events) - 1)
+        self._step(event)
+
+    def position_of(self, delivery: int) -> int | None:
+        """The index of the event of the run's n-th delivery, counted from 1; choices are events as well."""
+        return self._delivered[delivery - 1] if 0 < delivery <= len(self._delivered) else None
+
+    def progress(self) -> float:
+        """An estimate of the explored share: as if what is planned at each state were all, and all alike."""
+        share = 1.0
+        done = 0.0
+        for frame in self.stack:
+            branches = len(frame.tree) + frame.finished
+            done += share * frame.finished / branches
+            share /= branches
+        return done
 
     def choose_for(self, path: SimPath, count: int) -> int:
         """The value of this branch; all of them are explored in the end."""
@@ -298,11 +316,11 @@ class Dpor(Recorder):
                 # A planned branch that could not be run to its end has not been explored, and covers nothing.
                 frame.sleep[frame.current.dep.elem] = frame.current.dep
             frame.tree.remove(frame.current)
+            frame.finished += 1
             while frame.tree and frame.tree[0].dep.elem in frame.sleep:
                 frame.tree.pop(0)
             if frame.tree:
                 frame.current = frame.tree[0]
-                self._fresh = len(stack) - 1
                 return True
             stack.pop()
         return False

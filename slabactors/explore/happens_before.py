@@ -66,12 +66,14 @@ class Event:
         guarded: it could have had to wait.
         past: mask of the events that happen before it.
         causal: mask of those of them that it could not have come before: its path's own, and what led to it.
+        name: of the operation.
     """
 
     dep: Dep
     guarded: bool
     past: int
     causal: int
+    name: str = ""
 
 
 class Recorder:

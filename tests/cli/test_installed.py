@@ -68,7 +68,9 @@ def test_the_installed_package_is_the_one_that_runs(installed):
     """What is tested here is the wheel: its modules, its type marker and its scenarios."""
     package = installed / "slabactors"
     assert (package / "py.typed").is_file()
-    names = {path.relative_to(package / "shipped_scenarios").as_posix() for path in package.glob("shipped_scenarios/*/*.py")}
+    names = {
+        path.relative_to(package / "shipped_scenarios").as_posix() for path in package.glob("shipped_scenarios/*/*.py")
+    }
     assert names == {f"{name.replace('-', '_')}.py" for name in shipped()}
     assert not list(package.glob("**/tests"))
 

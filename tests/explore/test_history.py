@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slabactors.actors import Actor, Operation, choose, join, sleep, spawn, tell
@@ -43,12 +43,12 @@ def forking(depth: int) -> Any:
 
 
 def free(depth: int) -> Any:
-    """Paths that start others, tell, and wait for those that they have started, or not, at any time."""
+    """Paths that start others, and wait for those or for who was started before them, or not, at any time."""
     steps = st.lists(a_step, max_size=3)
     if not depth:
         return steps
     start = st.tuples(st.just("spawn"), free(depth - 1))
-    return st.lists(st.one_of(a_step, start, st.just(("join",))), max_size=5)
+    return st.lists(st.one_of(a_step, start, st.just(("join",)), st.just(("join elder",))), max_size=5)
 
 
 @dataclass
@@ -70,9 +70,17 @@ class Reference:
         known |= past | {len(self.events)}
         self.events.append((actor, operation, frozenset(past)))
 
-    async def play(self, world: World, instructions: list[Any], known: set[int]) -> None:
-        """A path that does what it is told, and writes down what it knows."""
-        waiting = []
+    async def play(self, world: World, instructions: list[Any], known: set[int], elder: Any = None) -> None:
+        """A path that does what it is told, and writes down what it knows.
+
+        Args:
+            world: the actors.
+            instructions: what it does.
+            known: the events that it knows of; grows.
+            elder: the path started before it by the same one, with the set of what that knows.
+        """
+        waiting: list[Any] = []
+        youngest = None
         for instruction in instructions:
             match instruction:
                 case ("op", number, name):
@@ -86,11 +94,12 @@ class Reference:
                     await choose(count)
                 case ("spawn", child):
                     its = set(known)
-                    waiting.append((await spawn(self.play(world, child, its), name="child"), its))
+                    youngest = await spawn(self.play(world, child, its, youngest), name="child"), its
+                    waiting.append(youngest)
                 case ("join",) if waiting:
-                    task, its = waiting.pop(0)
-                    await join(task)
-                    known |= its
+                    await self.wait(world, waiting.pop(0), known)
+                case ("join elder",) if elder is not None:
+                    await self.wait(world, elder, known)
                 case ("parallel", children):
                     tasks = []
                     for child in children:
@@ -101,6 +110,14 @@ class Reference:
                         known |= its
                     await world.x.read_b()
                     self.add(known, world.x, Box.read_b.operation)
+
+    async def wait(self, world: World, whom: Any, known: set[int]) -> None:
+        """Wait for a path, and take a step as one who has waited."""
+        task, its = whom
+        await join(task)
+        known |= its
+        await world.x.read_b()
+        self.add(known, world.x, Box.read_b.operation)
 
 
 def run(instructions: list[Any], seed: int) -> tuple[History, Reference]:
@@ -132,10 +149,7 @@ def test_the_past_of_a_step_is_what_the_definition_says(instructions, seed):
     assert pasts(history) == [set(before) for _, _, before in reference.events]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a history takes every step of a child for waited for, and loses a wait without a step after it"
-)
-@settings(derandomized, phases=[Phase.generate])
+@derandomized
 @given(free(2), st.integers(0, 3))
 def test_the_past_of_a_step_is_what_the_definition_says_of_any_program(instructions, seed):
     """No event too many and none too few, whoever waits for whom and when."""
@@ -256,6 +270,21 @@ def test_a_timer_depends_on_who_armed_it():
     assert names(events, expired) == ["alarm.set"]
     assert "alarm.expire" in names(events, len(events) - 1)
     assert "y.write_a" not in names(events, expired)
+
+
+@pytest.mark.xfail(strict=True, reason="who was waited for between two steps is not known to those started there")
+def test_who_is_started_after_a_wait_comes_after_what_was_waited_for():
+    """A path is started by one who has waited, with no step between the wait and the start."""
+
+    async def story(world: World) -> None:
+        first = await spawn(world.x.write_a())
+        await sleep(1)
+        await join(first)
+        await spawn(world.y.write_a())
+
+    events = watched(story)
+    started = next(event.index for event in events if event.actor.name == "y")
+    assert names(events, started) == ["x.write_a", "clock.wake"]
 
 
 def test_readers_do_not_depend_on_each_other():
