@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 OUT := demo-out
 
-.PHONY: demo test lint types unit bench clean
+.PHONY: demo test lint types unit bench fuzz clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +57,10 @@ unit: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks
+
+# Exhaustive search against brute force on 10,000 random programs; some minutes.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz 10000
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist

@@ -221,9 +221,9 @@ class Scenario:
 
         file = inspect.getfile(self.function)
         arguments = sys.argv[1:]
-        command = arguments[0] if arguments and not arguments[0].startswith("-") else "explore"
-        rest = arguments[1:] if arguments and arguments[0] == command else arguments
-        main([command, f"{file}:{self.function.__name__}", *rest])
+        command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "explore"
+        of_scenario = command in ("run", "explore", "verify")
+        main([command, *([f"{file}:{self.function.__name__}"] if of_scenario else []), *arguments])
 
 
 def _check_config(config: MachineConfig) -> None:
@@ -452,6 +452,8 @@ def _import(file: Path, module_name: str) -> ModuleType:
         raise ScenarioError(f"{file} is not a Python file.\n  A scenario file ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # so that it can import its neighbours, as a script could
     try:
         spec.loader.exec_module(module)
     except ScenarioError:

@@ -29,7 +29,6 @@ from slabactors.actors.path import (
     start,
     tell,
 )
-from slabactors.actors.properties import Sometimes
 
 __all__ = [
     "Actor",
@@ -40,7 +39,6 @@ __all__ = [
     "Operation",
     "Request",
     "Sleep",
-    "Sometimes",
     "Spawn",
     "Task",
     "Tell",

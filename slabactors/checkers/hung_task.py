@@ -33,12 +33,12 @@ class HungTask(Checker):
             assert params is not None
             if params.memcg.online or live_objects(machine.slabs, cache):
                 continue
-            age = "two retry periods after everything else had come to rest"
+            age = "when nothing has moved for two retry periods"
             pending = "its work is pending" if params.destroy.pending else "no work is pending"
             if params.dead and not params.pages and not params.destroy.pending:
                 raise KernelBug(
                     Kind.LOST_WAKEUP,
-                    f"{cache.name} is dead and has no pages, and nobody will come to destroy it {age}: {pending}",
+                    f"{cache.name} is dead, has no pages, and is still there {age}: {pending}",
                     clause="dead cache without pages and without work",
                     about=params,
                 )

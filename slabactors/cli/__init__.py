@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     from cyclopts import CycloptsError
 
     from slabactors.cli.app import app
-    from slabactors.cli.output import flush
+    from slabactors.cli.output import flush, note
     from slabactors.errors import NondeterminismError, UsageError
 
     try:
@@ -40,19 +40,19 @@ def run(arguments: Sequence[str]) -> int:
         flush()
         return code if isinstance(code, int) else FINE
     except (UsageError, NondeterminismError) as mistake:
-        _complain("\n".join([str(mistake), *getattr(mistake, "__notes__", ())]))
+        note("\n".join([f"slabactors: {mistake}", *getattr(mistake, "__notes__", ())]))
         return MISTAKE
     except CycloptsError as mistake:
-        _complain(f"{mistake}\n  See: slabactors --help, or slabactors COMMAND --help")
+        note(f"slabactors: {mistake}\n  See: slabactors --help, or slabactors COMMAND --help")
         return MISTAKE
     except KeyboardInterrupt:
-        _complain("interrupted.")
+        note("slabactors: interrupted.")
         return UNDETERMINED
     except Exception as error:
         if os.environ.get("SLABACTORS_TRACEBACK"):
             raise
-        _complain(
-            f"slabactors itself failed: {type(error).__name__}: {error}\n"
+        note(
+            f"slabactors: slabactors itself failed: {type(error).__name__}: {error}\n"
             "  See the traceback, to report it: SLABACTORS_TRACEBACK=1 slabactors ..."
         )
         return INTERNAL
@@ -71,7 +71,3 @@ def check_text(arguments: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError as error:
             raise UsageError(f"expected UTF-8, found the argument {argument!r}.\n  Rename the file.") from error
-
-
-def _complain(text: str) -> None:
-    print(f"slabactors: {text}", file=sys.stderr)  # noqa: T201

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,9 @@ def _to_stdout() -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Say something that is not part of the result."""
-    print(text, file=sys.stderr)  # noqa: T201
+    """Say something that is not part of the result, to whoever may listen."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)  # noqa: T201
 
 
 def counted(count: int, noun: str) -> str:

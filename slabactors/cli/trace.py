@@ -8,12 +8,12 @@ from typing import Any
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.once import caches_of, logged, write_end
-from slabactors.cli.output import say, say_json
+from slabactors.cli.output import counted, say, say_json
 from slabactors.errors import TraceFileError, UsageError
 from slabactors.explore.finding import signature
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
-from slabactors.recorded import Played, recorded_scenario
+from slabactors.recorded import Played, recorded_scenario, sample
 from slabactors.runtime.step import Ending
 from slabactors.trace.formats.ftrace import read_trace
 from slabactors.trace.rebuild import rebuild
@@ -43,6 +43,7 @@ def trace_file(file: Path, lifecycle: str, *, seed: int, limit: int | None, log:
             execution = program.execute(strategy, observer=sink)
             write_end(sink, execution.outcome, execution.world)
     outcome, machine = execution.outcome, execution.world
+    played.samples.append(sample(machine, played))  # and what the second act left
     bug = outcome.bug
     rows = caches_of(machine)
     children = [row for row in rows if "(" in row["cache"]]
@@ -116,7 +117,7 @@ def print_read(summary: RebuildSummary, file: Path, lines: int) -> None:
         f"  {summary.allocations} objects allocated, {summary.matched} of them freed, {summary.live_at_end} still held "
         f"at the end; {summary.frees_before_trace} frees of objects born before the trace"
     )
-    say(f"  {summary.cgroups_created} cgroups made, {summary.cgroups_removed} removed")
+    say(f"  {counted(summary.cgroups_created, 'cgroup')} made, {summary.cgroups_removed} removed")
 
 
 def print_machine(lifecycle: str, facts: dict[str, Any]) -> None:
@@ -132,7 +133,7 @@ def print_machine(lifecycle: str, facts: dict[str, Any]) -> None:
     samples = facts["over_time"]
     step = max(1, len(samples) // 8)
     say("  seconds   objects     pages  of dead caches")
-    for one in [*samples[::step], samples[-1]] if samples else []:
+    for one in [*samples[:-1:step], samples[-1]] if samples else []:
         say(f"  {one['seconds']:7.2f} {one['objects']:9d} {one['pages']:9d} {one['dead_pages']:15d}")
     for row in facts["children"]:
         if row["state"] != "destroyed":

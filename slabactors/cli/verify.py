@@ -112,8 +112,8 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
     statistics = result.statistics
     say(
         f"{program.scenario.name} under {program.lifecycle.name}, {time.value} time: "
-        f"{counted(statistics.executions, 'execution')}, one for every trace, {counted(statistics.deliveries, 'step')}, "
-        f"at most {statistics.depth} each, {result.seconds:.1f} s"
+        f"{counted(statistics.executions, 'execution')}, one for every trace, "
+        f"{counted(statistics.deliveries, 'step')}, at most {statistics.depth} each, {result.seconds:.1f} s"
     )
     print_unreached(result.sometimes)
     for number, report in enumerate(reports, 1):

@@ -6,8 +6,8 @@ independent steps are one trace.  After each run, every race of it (two dependen
 other order) is turned into a *wakeup sequence*: what has to be run from there to see the other order.  Sleep sets say
 what was explored already.
 
-The one departure from the textbook (Abdulla, Aronis, Jonsson, Sagonas: Source Sets): a step that can wait for a guard is
-raced against every earlier step it conflicts with, not only the nearest, and what still waits at the end of a run is
+The one departure from the textbook (Abdulla, Aronis, Jonsson, Sagonas: Source Sets): a step that can wait for a guard
+is raced against every earlier step it conflicts with, not only the nearest, and what still waits at the end of a run is
 raced, too; otherwise the orders in which a lock was not free are lost.
 """
 
@@ -116,10 +116,8 @@ class Dpor(Recorder):
                 if not awake:
                     self.statistics.blocked += 1
                     return None
-                if self._last_key in awake:
-                    key = self._last_key
-                else:
-                    key = min(awake, key=lambda one: by_key[one].id)
+                oldest = min(awake, key=lambda one: by_key[one].id)
+                key = self._last_key if self._last_key in awake else oldest
                 operation, actor, _ = by_key[key].request
                 frame.tree.append(Branch(dep_of(key, operation, actor)))
             frame.current = frame.tree[0]

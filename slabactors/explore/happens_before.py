@@ -1,7 +1,7 @@
 """What happened before what in the run at hand, in terms that hold from run to run.
 
-Everything is by name: the key of a path, the name of an actor.  Two runs that begin alike name the same things alike, so
-what a step of one run depends on can be compared with a step of another.
+Everything is by name: the key of a path, the name of an actor.  Two runs that begin alike name the same things alike,
+so what a step of one run depends on can be compared with a step of another.
 """
 
 from __future__ import annotations
@@ -120,6 +120,14 @@ class Recorder:
         self._learn_paths()
 
     def event(self, dep: Dep, path: SimPath, *, guarded: bool, barrier: bool) -> Event:
+        """What a step would be if it came next.
+
+        Args:
+            dep: what it depends on.
+            path: whose step it is.
+            guarded: it can wait for a guard, or for time.
+            barrier: time passes in it because nothing else can move.
+        """
         causes = list(range(len(self.events))) if barrier else self._causes(dep.elem[0], path)
         causal = 0
         for cause in causes:

@@ -1,24 +1,36 @@
-"""Strategies: who is next, of all that could be."""
+"""Strategies: who is next, of all that could be.
+
+One strategy object serves many executions, one after the other: `follow` is called at the beginning of each, so that it
+can draw what it draws once a run and learn from the run before.  Everything random comes from its own stream.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import Final
 
-from slabactors.runtime.simulated import SimPath, Simulation
+from slabactors.actors import Operation
+from slabactors.actors.footprint import conflict
+from slabactors.runtime.simulated import SimPath, Simulation, Strategy
+
+
+def stream(seed: int | str) -> Random:
+    """The random stream of a seed: strings are seeded by their digest, so it is the same everywhere."""
+    return Random(f"slabactors {seed}")
 
 
 class RandomWalk:
     """Every enabled message is as likely as any other.
 
     Args:
-        seed: anything printable; strings are seeded by their digest, so the stream is the same everywhere.
+        seed: anything printable.
     """
 
     name = "random"
 
     def __init__(self, seed: int | str) -> None:
-        self.random = Random(f"slabactors {seed}").random
+        self.random = stream(seed).random
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """Any of them."""
@@ -29,22 +41,184 @@ class RandomWalk:
         return int(self.random() * count)
 
 
-class RoundRobin:
-    """No choice at all: whoever has waited longest.  The null driver that benchmarks compare with."""
+DEPTH_MAX: Final = 5
+"""The most ordering constraints that PCT tries to hit in one run."""
 
-    name = "first-in-first-out"
+FAIR_AFTER: Final = 2_000
+"""Choices after which PCT goes on by a random walk, so that a path that waits for a starved one is not waited for."""
 
-    def __init__(self) -> None:
-        self._turn = 0
+
+class Pct:
+    """Random priorities, lowered at a few random steps (PCT), at steps that more than one path contends for.
+
+    Burckhardt, Kothari, Musuvathi, Nagarakatte: A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs.
+    Two changes: priorities are lowered only before steps at an actor that several paths were seen at, since steps that
+    nobody contends for waste the few chances; and the depth is drawn anew for each run.
+    """
+
+    name = "pct"
+
+    def __init__(self, seed: int | str) -> None:
+        self._stream = stream(seed)
+        self.random = self._stream.random
+        self._visitor: dict[str, str | None] = {}
+        """Who was seen at an actor; None when several were."""
+        self._contested_max = 1
+        self._contested = 0
+        self._lowered = 0.0
+        self._choices = 0
+        self._priority: dict[SimPath, float] = {}
+        self._change_at: set[int] = set()
+
+    def follow(self, simulation: Simulation) -> None:
+        """A new run: new priorities, new change points."""
+        self._contested_max = max(self._contested_max, self._contested)
+        self._contested = 0
+        self._choices = 0
+        self._lowered = 0.0
+        self._priority = {}
+        changes = int(self.random() * DEPTH_MAX)
+        self._change_at = {int(self.random() * self._contested_max) for _ in range(changes)}
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
-        """The next in a circle."""
-        self._turn += 1
-        return enabled[self._turn % len(enabled)]
+        """The one of highest priority, unless it is lowered now."""
+        self._choices += 1
+        if self._choices > FAIR_AFTER:
+            return enabled[int(self.random() * len(enabled))]
+        priority = self._priority
+        for path in enabled:
+            if path not in priority:
+                priority[path] = 1.0 + self.random()
+        path = max(enabled, key=priority.__getitem__)
+        if self._is_contested(path):
+            number = self._contested
+            self._contested += 1
+            if number in self._change_at:
+                self._lowered -= 1.0
+                priority[path] = self._lowered
+                path = max(enabled, key=priority.__getitem__)
+        return path
+
+    def _is_contested(self, path: SimPath) -> bool:
+        name = path.request[1].name
+        seen = self._visitor.setdefault(name, path.key)
+        if seen is not None and seen != path.key:
+            self._visitor[name] = seen = None
+        return seen is None
 
     def choose(self, count: int) -> int:
-        """Always the first."""
-        return 0
+        """Any value."""
+        return int(self.random() * count)
+
+
+class Pos:
+    """Every pending message has a random priority, drawn anew when a step conflicts with it (POS).
+
+    Yuan, Yang, Gu: Partial Order Aware Concurrency Sampling.  Not disturbed by steps that nobody else meets.
+    """
+
+    name = "pos"
+
+    def __init__(self, seed: int | str) -> None:
+        self.random = stream(seed).random
+        self._priority: dict[SimPath, tuple[object, float]] = {}
+
+    def follow(self, simulation: Simulation) -> None:
+        """A new run: new priorities."""
+        self._priority = {}
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """The message of highest priority."""
+        priority = self._priority
+        best = enabled[0]
+        highest = -1.0
+        for path in enabled:
+            known = priority.get(path)
+            if known is None or known[0] is not path.request:
+                known = priority[path] = path.request, self.random()
+            if known[1] > highest:
+                best, highest = path, known[1]
+        operation, actor, _ = best.request
+        for path in enabled:
+            if path is not best and path.request[1] is actor and _meet(operation, path.request[0]):
+                priority[path] = path.request, self.random()
+        return best
+
+    def choose(self, count: int) -> int:
+        """Any value."""
+        return int(self.random() * count)
+
+
+def _meet(one: Operation, other: Operation) -> bool:
+    return conflict(one.footprint, other.footprint)
+
+
+class Urw:
+    """A path is as likely as it has steps left, by what earlier runs showed (URW).
+
+    Nearly uniform over interleavings where nothing waits, which a walk that is uniform at each step is not.
+    """
+
+    name = "urw"
+
+    def __init__(self, seed: int | str) -> None:
+        self.random = stream(seed).random
+        self._expected: dict[str, float] = {}
+        self._taken: dict[str, int] = {}
+
+    def follow(self, simulation: Simulation) -> None:
+        """A new run: what the one before took is what to expect, as a moving average."""
+        for key, taken in self._taken.items():
+            self._expected[key] = 0.75 * self._expected.get(key, taken) + 0.25 * taken
+        self._taken = {}
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """One of them, by how much it has left; at least one step each."""
+        weights = [max(1.0, self._expected.get(path.key, 1.0) - self._taken.get(path.key, 0)) for path in enabled]
+        point = self.random() * sum(weights)
+        chosen = enabled[-1]
+        for path, weight in zip(enabled, weights, strict=True):
+            point -= weight
+            if point < 0:
+                chosen = path
+                break
+        self._taken[chosen.key] = self._taken.get(chosen.key, 0) + 1
+        return chosen
+
+    def choose(self, count: int) -> int:
+        """Any value."""
+        return int(self.random() * count)
+
+
+class Portfolio:
+    """Random walk, PCT, POS and URW in turn, one run each: none of them is best at everything."""
+
+    name = "portfolio"
+
+    def __init__(self, seed: int | str) -> None:
+        self._members: list[RandomWalk | Pct | Pos | Urw] = [
+            RandomWalk(f"{seed} random"),
+            Pct(f"{seed} pct"),
+            Pos(f"{seed} pos"),
+            Urw(f"{seed} urw"),
+        ]
+        self._turn = -1
+        self.current: RandomWalk | Pct | Pos | Urw = self._members[0]
+
+    def follow(self, simulation: Simulation) -> None:
+        """A new run: the next member's turn."""
+        self._turn += 1
+        self.current = self._members[self._turn % len(self._members)]
+        if not isinstance(self.current, RandomWalk):
+            self.current.follow(simulation)
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """As the member whose turn it is."""
+        return self.current.pick(enabled)
+
+    def choose(self, count: int) -> int:
+        """As the member whose turn it is."""
+        return self.current.choose(count)
 
 
 class FollowRecord:
@@ -77,5 +251,11 @@ class FollowRecord:
         return -1 - self._next()
 
 
-STRATEGIES = {"random": RandomWalk}
+STRATEGIES: dict[str, Callable[[int | str], Strategy]] = {
+    "random": RandomWalk,
+    "pct": Pct,
+    "pos": Pos,
+    "urw": Urw,
+    "portfolio": Portfolio,
+}
 """Strategies of `explore`, by name."""

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slabactors.kernel.workqueue import WorkFunction, cancel_work_sync
+from slabactors.kernel.workqueue import WorkFunction
 from slabactors.mm.slab_common import kmem_cache_destroy
 
 if TYPE_CHECKING:
@@ -73,19 +73,3 @@ class Lifecycle(ABC):
 
 def _work_func(lifecycle: Lifecycle, params: MemcgCacheParams, cpu: Cpu) -> Coroutine[Any, Any, None]:
     return lifecycle.kmem_cache_destroy_work_func(cpu, params)
-
-
-async def destroy_children_cancelling(cpu: Cpu, root: KmemCache) -> None:
-    """Destroy a root's children after taking their destroy works back.  Sleeps.
-
-    Models kmem_cache_destroy_memcg_children() (mm/memcontrol.c, v3.8).
-    """
-    machine = cpu.machine
-    await machine.set_limit_mutex.lock()
-    children = await root.children()
-    for child in children:
-        assert child.params is not None
-        await child.params.set_dead(False)
-        await cancel_work_sync(machine.system_wq, child.params.destroy)
-        await kmem_cache_destroy(cpu, child)
-    await machine.set_limit_mutex.unlock()

@@ -1,4 +1,4 @@
-"""The second version of the founding patch: every free on a dead cache shrinks it."""
+"""The founding patch before it used delayed work: every free on a dead cache shrinks it."""
 
 from __future__ import annotations
 

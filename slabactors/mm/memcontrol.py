@@ -49,7 +49,7 @@ class MemcgCacheParams(Actor):
 
     @operation(reads="dead")
     def is_dead(self) -> bool:
-        """``params->dead``: a plain load."""
+        """``if (params->dead)``: a plain load."""
         return self.dead
 
     @operation(reads="nr_pages")
@@ -148,7 +148,7 @@ class MemCgroup(Actor):
 
     @operation(writes="online")
     def css_offline(self) -> None:
-        """``css->flags & CSS_ONLINE`` cleared: no new reference by ``css_tryget()`` from here on."""
+        """``css->flags &= ~CSS_ONLINE``: no new reference by ``css_tryget()`` from here on."""
         self.online = False
 
     @operation(writes="usage dead references")
@@ -213,7 +213,7 @@ class Cgroups(Actor):
 
     @operation
     def new_id(self) -> int:
-        """``css_id``: never reused in a run."""
+        """``alloc_css_id()``: never reused in a run."""
         self.made += 1
         return self.made
 

@@ -84,7 +84,7 @@ class PageAllocator(Actor):
 
     @operation
     def give_up(self) -> None:
-        """``kswapd`` has found nothing to reclaim: sleeps until the next allocation wakes it."""
+        """``prepare_kswapd_sleep()``: nothing to reclaim was found; sleeps until the next allocation wakes it."""
         self.kswapd_woken = False
 
 

@@ -201,7 +201,7 @@ class KmemCacheNode(Actor):
 
     @operation(releases=True)
     def remove_if_too_many_and_unlock(self, slab: Slab) -> bool:
-        """``n->nr_partial > s->min_partial``: whether an emptied listed slab was taken off the list to be freed."""
+        """``if (n->nr_partial > s->min_partial) remove_partial()``: whether an emptied slab is to go."""
         discard = self._too_many() and slab in self.partial
         if discard:
             self.partial.remove(slab)

@@ -38,14 +38,6 @@ class Shrinker(Actor):
         taken, self.lru = self.lru[:count], self.lru[count:]
         return taken
 
-    @operation
-    def use(self, obj: SlabObject) -> bool:
-        """``list_lru_del()``: false when the object went already."""
-        if obj in self.lru:
-            self.lru.remove(obj)
-            return True
-        return False
-
 
 async def shrink_slab(cpu: Cpu, count: int = SHRINK_BATCH) -> int:
     """Ask every shrinker for objects and free them on this CPU; how many went.  Models shrink_slab() (mm/vmscan.c)."""

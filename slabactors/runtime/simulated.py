@@ -321,6 +321,8 @@ class Simulation:
             ordinal = parent.children
             parent.children += 1
         path = SimPath(len(self.paths), request.name, request.lane, parent, ordinal)
+        if parent is not None:
+            path.joins = parent.joins  # it comes after what its spawner has waited for
         self.paths.append(path)
         coroutine = path.coroutine = request.coroutine
         path.send = coroutine.send
@@ -445,7 +447,7 @@ class Simulation:
         """Put a guarded message in its actor's mailbox; it is enabled while its guard holds."""
         operation, actor, args = request
         if actor.guarded:
-            actor.guarded.append(path)  # type: ignore[union-attr]
+            actor.guarded.append(path)
         else:
             actor.guarded = [path]
         assert operation.guard is not None

@@ -204,8 +204,8 @@ def touched_freed(operation: Operation, actor: Actor, grave: Tombstone, path: Pa
     Raises:
         KernelBug: of the kind that the operation declares.
     """
-    where = f" on {path.lane}" if path.lane else ""
-    by = f"{grave.path} on {grave.lane}" if grave.lane else grave.path
+    where = f" on {path.lane}" if path.lane not in ("", path.name) else ""
+    by = f"{grave.path} on {grave.lane}" if grave.lane not in ("", grave.path) else grave.path
     raise KernelBug(
         operation.stale,
         f"{path.name}{where} reached {actor.name} with {operation.expression}, "
@@ -234,6 +234,7 @@ def hung(stuck: Sequence[Asking]) -> None:
         Kind.DEADLOCK,
         "nothing can move: " + "; ".join(waits),
         clause="waits for " + ", ".join(sorted({f"{p.request[1].role}.{p.request[0].name}" for p in stuck})),
+        about=tuple(stuck),
     )
 
 

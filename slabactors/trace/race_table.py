@@ -94,12 +94,13 @@ def race_table(history: History, about: object = None) -> RaceTable:
 
     Args:
         history: of the run; its last event is the step that broke it, unless ``about`` is given.
-        about: the actor that was found wrong when the run was over.
+        about: the actor that was found wrong when the run was over, or the paths of a deadlock.
     """
     events = history.events
     seeds = _seeds(events, about)
     prelude = _prelude(events)
     chosen = _nearest(events, seeds, prelude)
+    waiting = _waiting(about)
     broke = len(events) - 1 if about is None else -1
     columns: list[str] = []
     rows = []
@@ -112,7 +113,19 @@ def race_table(history: History, about: object = None) -> RaceTable:
         rows.append(
             Row(index, columns.index(column), describe(event.operation, event.actor, reply), broke=index == broke)
         )
-    return RaceTable(columns, rows, len(events) - len(rows))
+    for path in waiting:
+        operation, actor, _ = path.request
+        if column_of(path) not in columns:
+            columns.append(column_of(path))
+        text = f"waits for {operation.expression} [{actor.name}]"
+        rows.append(Row(len(events), columns.index(column_of(path)), text, broke=True))
+    rows = rows[-ROWS_MAX:]
+    return RaceTable(columns, rows, len(events) + len(waiting) - len(rows))
+
+
+def _waiting(about: object) -> list[SimPath]:
+    """The paths of a deadlock."""
+    return [path for path in about if isinstance(path, SimPath)] if isinstance(about, tuple) else []
 
 
 def _seeds(events: list[Event], about: object) -> list[int]:
@@ -121,12 +134,14 @@ def _seeds(events: list[Event], about: object) -> list[int]:
         return []
     if about is None:
         return [len(events) - 1]
-    family = [about]
+    waiting = _waiting(about)
+    family: list[object] = [path.request[1] for path in waiting] or [about]
     for member in family:
         if isinstance(member, Actor):
             family.extend(member.embedded)
+    seeds = [event.index for path in waiting for event in events if event.path is path][-4:]
     touching = [event.index for event in events if any(event.actor is member for member in family)]
-    return touching[-4:] or [len(events) - 1]
+    return seeds + touching[-4:] or [len(events) - 1]
 
 
 def _prelude(events: list[Event]) -> int:
@@ -144,6 +159,9 @@ def _nearest(events: list[Event], seeds: list[int], prelude: int) -> set[int]:
     chosen: list[int] = []
     seen = set()
     queue = list(seeds)
+    for seed in seeds:
+        # Also what the same path did to the same object before: a mistake may need one path only.
+        queue.extend([event.index for event in events[:seed] if event.actor is events[seed].actor][-2:])
     while queue and len(chosen) < ROWS_MAX:
         index = max(queue)
         queue.remove(index)

@@ -147,6 +147,19 @@ def test_a_reader_that_has_read_enough_is_no_mistake(process, tmp_path, options)
         assert (explorer.wait(60), errors) == (cli.BUG, b"")
 
 
+@pytest.mark.parametrize(
+    ("line", "code"), [(["run", "nowhere"], cli.MISTAKE), (["explore", BROKEN, "--runs", "500"], cli.BUG)]
+)
+def test_nobody_need_listen_to_stderr(tmp_path, line, code):
+    """A message that nobody reads does not change the exit code."""
+    with subprocess.Popen(
+        [*PROGRAM, *line], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as explorer:
+        assert explorer.stderr is not None
+        explorer.stderr.close()
+        assert explorer.wait(60) == code
+
+
 @needs_full
 @pytest.mark.parametrize("line", [["list"], ["list", "--json"], ["explore", BROKEN, "--runs", "500", "--json"]])
 def test_a_full_disk_under_stdout(tmp_path, line):

@@ -204,8 +204,8 @@ def values(execution: Execution) -> Hashable:
 class Explored:
     """What an exhaustive search saw."""
 
-    def __init__(self, program, *, time: TimePolicy | None = None, dpor: Dpor | None = None, most: int = 50_000) -> None:
-        self.dpor = dpor or Dpor()
+    def __init__(self, program, *, time: TimePolicy | None = None, most: int = 50_000) -> None:
+        self.dpor = Dpor()
         self.traces: list[frozenset] = []
         self.outcomes: set[Hashable] = set()
         for _ in range(most):
@@ -384,7 +384,9 @@ def patch(*, runs: int = 3) -> ActorProgram:
         await pending(world).set(True)
 
     async def releaser(world: World) -> None:
-        if await world.var("pages", 1).add(-1) == 0 and await world.var("dead").get() and not await pending(world).test():
+        if await world.var("pages", 1).add(-1) != 0 or not await world.var("dead").get():
+            return
+        if not await pending(world).test():
             await pending(world).set(True)
 
     async def worker(world: World) -> None:
@@ -404,7 +406,7 @@ def patch(*, runs: int = 3) -> ActorProgram:
 
 
 def random_program(seed: int) -> ActorProgram:
-    """Two or three paths of up to four operations: data, branches, locks, waits, tells, timers, spawns, choices, frees."""
+    """Two or three paths of up to four operations of every sort there is."""
     source = random.Random(f"program {seed}")
     plans = [[_random_operation(source) for _ in range(source.randint(1, 4))] for _ in range(source.randint(2, 3))]
     if sum(map(len, plans)) > 8:
@@ -419,12 +421,27 @@ def random_program(seed: int) -> ActorProgram:
     return ActorProgram(*[make(plan) for plan in plans])
 
 
-KINDS = ["get", "put", "add", "if", "lock", "wait", "down", "tell", "alarm", "clear", "sleep", "spawn", "choose", "free"]
-WEIGHTS = [3, 4, 2, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
+KINDS = {
+    "get": 3,
+    "put": 4,
+    "add": 2,
+    "if": 3,
+    "lock": 3,
+    "wait": 2,
+    "down": 2,
+    "tell": 1,
+    "alarm": 1,
+    "clear": 1,
+    "sleep": 1,
+    "spawn": 1,
+    "choose": 1,
+    "free": 1,
+}
+"""Operations with how often they come up."""
 
 
 def _random_operation(source: random.Random) -> tuple[Any, ...]:
-    kind = source.choices(KINDS, WEIGHTS)[0]
+    kind = source.choices(list(KINDS), list(KINDS.values()))[0]
     return kind, source.choice("xyz"), source.choice("xyz"), source.randint(0, 2)
 
 

@@ -26,10 +26,12 @@ def main(programs: int, first: int) -> int:
                 skipped += 1
             except AssertionError as error:
                 failed += 1
-                print(f"random_program({seed}), {policy}: {str(error).partition(chr(10))[0] or 'outcomes differ'}", flush=True)
+                what = str(error).partition("\n")[0] or "outcomes differ"
+                print(f"random_program({seed}), {policy}: {what}", flush=True)
         if (seed - first) % 500 == 499:
             print(f"{seed - first + 1} programs, {traces} traces, {wall.monotonic() - started:.0f} s", flush=True)
-    print(f"{checked} checked, {skipped} too large, {traces} traces, {failed} failed, {wall.monotonic() - started:.0f} s")
+    seconds = wall.monotonic() - started
+    print(f"{checked} checked, {skipped} too large, {traces} traces, {failed} failed, {seconds:.0f} s")
     return failed
 
 
