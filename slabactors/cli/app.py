@@ -67,7 +67,7 @@ def explore(
     lifecycle: LifecycleName = None,
     settings: Settings = None,
     seed: Seed = 0,
-    strategy: Annotated[str, Parameter(help="How the next step is picked.")] = "random",
+    strategy: Annotated[str, Parameter(help="How the next step is picked; see: slabactors list.")] = "portfolio",
     runs: Annotated[int, Parameter(help="How many executions.")] = 10_000,
     time: Annotated[float | None, Parameter(help="Stop after so many seconds.")] = None,
     save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,

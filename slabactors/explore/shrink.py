@@ -163,7 +163,8 @@ def _close(history: History, execution: Execution) -> None:
     if isinstance(outcome.culprit, SimPath):
         delivered = sum(1 for number in execution.simulation.record if number >= 0)
         if len(history.events) == delivered:
-            return  # the path's own code raised after a step that was delivered
+            history.learn()  # the path's own code raised after a step that was delivered, or after a choice
+            return
         history.broke(outcome.culprit, 1 if execution.simulation.first_act is None else 2)
 
 
@@ -231,11 +232,6 @@ def _decisions(history: History, order: list[int]) -> list[Decision]:
 
 def _count(events: list[Event]) -> tuple[int, int]:
     """Preemptions and switches of a run: a preemption leaves a path that has a later step it could have taken."""
-    switches = preemptions = 0
-    for before, after in pairwise(events):
-        if before.act == 2 or after.path is before.path:
-            continue
-        switches += 1
-        if after.path.timer is None and before.could_go_on:
-            preemptions += 1
-    return preemptions, switches
+    played = [event for event in events if event.act == 1]
+    switches = sum(after.path is not before.path for before, after in pairwise(played))
+    return sum(event.preempts for event in played), switches

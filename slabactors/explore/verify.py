@@ -157,10 +157,13 @@ def schedule_of(guide: Dpor, one: Broken) -> list[Decision]:
     """
     position = guide.position_of(one.step) if one.outcome.culprit is not None else None
     decisions = []
+    culprit = one.outcome.culprit.key if one.outcome.culprit is not None else ""
     for index, event in enumerate(guide.events):
-        if position is not None and index != position and not guide.events[position].past >> index & 1:
-            continue
         key, value = event.dep.elem
+        if position is not None and index != position and not guide.events[position].past >> index & 1:
+            # What the culprit chose after its last step may be why it broke.
+            if value is None or key != culprit or index < position:
+                continue
         if value is not None:
             decisions.append(Decision(key, "choose", "", value))
         elif event.name != ARM.name:

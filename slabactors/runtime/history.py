@@ -32,7 +32,7 @@ class Event:
         causes: indices of events that directly happen before it.
         conflicts: those of `causes` that are by other paths and meet it in a cell.
         past: mask of the indices of all events that happen before it.
-        could_go_on: its path's next message could have been delivered right after it.
+        preempts: the path of the step before could have gone on.
     """
 
     index: int
@@ -47,7 +47,7 @@ class Event:
     causes: list[int] = field(default_factory=list)
     conflicts: list[int] = field(default_factory=list)
     past: int = 0
-    could_go_on: bool = False
+    preempts: bool = False
 
 
 MISSING: Any = object()
@@ -83,23 +83,25 @@ class History:
 
     def __call__(self, step: Step) -> None:
         """Observe one step."""
-        self._learn_paths()
+        self.learn()
         path = step.path
         assert isinstance(path, SimPath)
-        index = len(self.events)
-        self._append(Event(index, step.now, path, step.operation, step.actor, step.args, step.reply, step.act))
+        event = Event(len(self.events), step.now, path, step.operation, step.actor, step.args, step.reply, step.act)
+        event.preempts = step.preempts
+        self._append(event)
 
     def broke(self, path: SimPath, act: int) -> None:
         """The run ended with a bug at this path's pending step, which was never observed."""
-        self._learn_paths()
+        self.learn()
         operation, actor, args = path.request
         simulation = self._simulation
         assert simulation is not None
-        index = len(self.events)
-        self._append(Event(index, simulation.clock.now, path, operation, actor, args, MISSING, act))
+        event = Event(len(self.events), simulation.clock.now, path, operation, actor, args, MISSING, act)
+        event.preempts = simulation.preempts
+        self._append(event)
 
-    def _learn_paths(self) -> None:
-        """Look at what the step before has led to: new paths, and whether its own path could have gone on.
+    def learn(self) -> None:
+        """Look at what the step before has led to: choices made, and new paths.
 
         Paths made since are of the step before, but for timers: those the step at hand has just armed.
         """
@@ -111,9 +113,6 @@ class History:
             made = list(zip(choosers, values, strict=True))[self._known_choices :]
             (self.events[-1].choices if self.events else self.initial_choices).extend(made)
             self._known_choices = len(choosers)
-        if self.events:
-            before = self.events[-1]
-            before.could_go_on = not before.path.done and self._enabled_before(before.path)
         current = len(self.events)
         for path in simulation.paths[self._known_paths :]:
             self._starter[path] = current if path.timer is not None else current - 1
@@ -154,11 +153,6 @@ class History:
         event.conflicts = sorted(conflicts - own)
         self.events.append(event)
         self._last[path] = index
-
-    @staticmethod
-    def _enabled_before(path: SimPath) -> bool:
-        """Whether a path waits for nothing but its turn."""
-        return path.index >= 0 and path.deadline is None
 
     @staticmethod
     def _meet(cells: _Cells, index: int, reads: int, writes: int) -> list[int]:

@@ -177,6 +177,8 @@ class Simulation:
         self.enabled: list[SimPath] = []
         self.timers: list[SimPath] = []
         self.timers_open = 0
+        self.preempts = False
+        """With an observer: the step under way preempts the path that took the one before."""
         self._alive = 0
         self._roots = 0
         self._current: SimPath | None = None
@@ -240,6 +242,7 @@ class Simulation:
         append = record.append
         observer = self.observer
         alone = 1 if self._script is None else 0
+        previous: SimPath | None = None
         for _ in range(self.steps_max - len(record)):
             count = len(enabled)
             if count == self.timers_open:
@@ -247,6 +250,11 @@ class Simulation:
                     return True
                 count = len(enabled)
             path = pick(enabled) if count > alone else enabled[0]
+            if observer is not None:
+                before, self.preempts = previous, False
+                previous = path
+                if before is not None and before is not path and path.deadline is None:
+                    self.preempts = before.index >= 0 and before.deadline is None
             self._current = path
             append(path.id)
             operation, actor, args = path.request
@@ -261,7 +269,7 @@ class Simulation:
                 self._recheck(actor)
             if observer is not None:
                 path.last = len(record)
-                observer(Step(len(record) - 1, self.clock.now, path, operation, actor, args, reply, act))
+                observer(Step(len(record) - 1, self.clock.now, path, operation, actor, args, reply, act, self.preempts))
             elif act == 2:
                 path.last = len(record)
             try:

@@ -109,6 +109,7 @@ class Step:
         args: its arguments.
         reply: what it returned.
         act: 1 while the strategy plays the scenario, 2 while the machine settles.
+        preempts: the path that took the step before could have gone on.  Known in simulated runs only.
     """
 
     index: int
@@ -119,6 +120,7 @@ class Step:
     args: tuple[Any, ...]
     reply: Any
     act: int
+    preempts: bool = False
 
 
 Observer = Callable[[Step], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,8 +97,9 @@ def test_a_replay_that_does_not_fit_leaves_no_log(command, logging, tmp_path):
     document = json.loads(file.read_text())
     document["schedule"][9]["path"] = "nobody"
     file.write_text(json.dumps(document))
+    before = listing(tmp_path)
     refused(command("replay", file, "--log", "run.jsonl"), "step 9 expected nobody")
-    assert listing(tmp_path) == {str(file.relative_to(tmp_path))}
+    assert listing(tmp_path) == before
 
 
 # -- findings ----------------------------------------------------------------------------------------------------------
@@ -299,7 +301,7 @@ def test_an_interruption_while_shrinking_keeps_what_is_shrunken(command, monkeyp
     monkeypatch.setattr(explore_module, "shrink", interrupted)
     said = command("explore", BROKEN, "--runs", 500, "--json")
     assert said.code == cli.BUG
-    assert said.err == "slabactors: interrupted; 1 of 2 distinct bugs are shown.\n"
+    assert re.fullmatch(r"slabactors: interrupted; 1 of \d distinct bugs are shown\.\n", said.err)
     assert len(said.document["findings"]) == 1
 
 

@@ -17,9 +17,12 @@ STORY = "dead-cache/rmdir-races-last-free"
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
-    """The files of what 500 random runs of the founding patch find: two bugs, hit by 1 in 3 and 1 in 70 of them."""
+    """The files of what 500 random runs of the founding patch find.
+
+    Two bugs at least: 1 in 4 random runs shows one, 1 in 70 another, which 500 miss with p < 1e-3.
+    """
     directory = tmp_path_factory.mktemp("saved")
-    assert cli.run(["explore", STORY, "--runs", "500", "--save", str(directory)]) == cli.BUG
+    assert cli.run(["explore", STORY, "--strategy", "random", "--runs", "500", "--save", str(directory)]) == cli.BUG
     return sorted(directory.iterdir())
 
 
@@ -274,4 +277,4 @@ def test_a_scenario_that_has_changed_is_said(command, write, tmp_path):
 def test_every_kind_of_a_finding_is_one_of_the_closed_set(saved):
     """What is in the files is what the reports say they may hold."""
     assert {json.loads(one.read_text())["kind"] for one in saved} <= {kind.value for kind in Kind}
-    assert len(saved) == 2
+    assert len(saved) >= 2

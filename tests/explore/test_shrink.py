@@ -57,7 +57,7 @@ def check(program, found: Found) -> Shrunken:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("target", "lifecycle"), SLABS)
 def test_bugs_of_the_machine_shrink(target, lifecycle, seed):
-    """Every bug that 200 random runs find; each of these programs has one that is hit by more than 1 in 10."""
+    """Every bug that 200 random runs find; in each of these stories, more than 1 in 10 runs shows one."""
     program = find(target).bind(lifecycle_name=lifecycle)
     found = bugs_of(program, runs=200, seed=seed)
     assert found
