@@ -209,7 +209,7 @@ class Scenario:
         _check_config(config)
         return BoundScenario(
             self,
-            lifecycle(lifecycle_name or self.lifecycle),
+            find_lifecycle(lifecycle_name or self.lifecycle),
             config,
             {name: values.get(name, parameter.default) for name, parameter in own.items()},
             dict(sorted(values.items())),
@@ -402,6 +402,39 @@ def scenario(
     return decorate
 
 
+def find_lifecycle(name: str) -> Lifecycle:
+    """A shipped lifecycle by name, or one of a file: ``FILE.py:CLASS``, or ``FILE.py`` when it holds just one.
+
+    Raises:
+        UnknownName: there is no such lifecycle.
+        ScenarioError: the file is missing, does not import, or its class misses a method.
+    """
+    path, separator, class_name = name.rpartition(":")
+    if not separator or not path.endswith(".py"):
+        path, class_name = name, ""
+    if not path.endswith(".py"):
+        return lifecycle(name)
+    file = Path(path)
+    if not file.is_file():
+        raise ScenarioError(f"there is no lifecycle file {file}.\n  List the shipped lifecycles with: slabactors list")
+    module = _module_of(file, None)
+    own = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Lifecycle) and value.__module__ == module.__name__
+    }
+    if not class_name and len(own) == 1:
+        class_name = next(iter(own))
+    if class_name not in own:
+        raise UnknownName(f"lifecycle in {path}", class_name, sorted(own), hint=f"Name one: --lifecycle {path}:CLASS")
+    try:
+        found = own[class_name]()
+    except TypeError as error:
+        raise ScenarioError(f"{path}:{class_name} is not a whole lifecycle: {error}.") from error
+    type(found).name = name  # so that findings and reports say where it is
+    return found
+
+
 # -- finding them ------------------------------------------------------------------------------------------------------
 
 
@@ -433,10 +466,7 @@ def load_file(file: Path, *, name: str | None = None) -> list[Scenario]:
     """
     if not file.is_file():
         raise ScenarioError(f"there is no scenario file {file}.\n  List the shipped scenarios with: slabactors list")
-    module_name = name or f"slabactors_scenario_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
-    module = sys.modules.get(module_name)
-    if module is None:
-        module = _import(file, module_name)
+    module = _module_of(file, name)
     found = [value for value in vars(module).values() if isinstance(value, Scenario)]
     if not found:
         raise ScenarioError(
@@ -444,6 +474,13 @@ def load_file(file: Path, *, name: str | None = None) -> list[Scenario]:
             "  See a shipped one for an example: slabactors list"
         )
     return found
+
+
+def _module_of(file: Path, name: str | None) -> ModuleType:
+    """The module of a file, imported once."""
+    module_name = name or f"slabactors_file_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    module = sys.modules.get(module_name)
+    return module if module is not None else _import(file, module_name)
 
 
 def _import(file: Path, module_name: str) -> ModuleType:

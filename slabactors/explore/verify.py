@@ -161,8 +161,8 @@ def schedule_of(guide: Dpor, one: Broken) -> list[Decision]:
     for index, event in enumerate(guide.events):
         key, value = event.dep.elem
         if position is not None and index != position and not guide.events[position].past >> index & 1:
-            # What the culprit chose after its last step may be why it broke.
-            if value is None or key != culprit or index < position:
+            chosen_since = value is not None and key == culprit and index > position
+            if not chosen_since:  # what the culprit chose after its last step may be why it broke
                 continue
         if value is not None:
             decisions.append(Decision(key, "choose", "", value))

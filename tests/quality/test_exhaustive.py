@@ -1,0 +1,168 @@
+"""What the exhaustive search rests on, and what it says about the shipped stories."""
+
+from __future__ import annotations
+
+import pytest
+
+from slabactors.actors import Actor, operation, parallel
+from slabactors.explore.campaign import search
+from slabactors.explore.finding import signature
+from slabactors.explore.footprints import FootprintCheck, FootprintError
+from slabactors.explore.shrink import shrink_schedule
+from slabactors.explore.strategy import RandomWalk
+from slabactors.explore.verify import Verification, verify
+from slabactors.lifecycle import LIFECYCLES
+from slabactors.runtime.simulated import Simulation
+from slabactors.runtime.step import TimePolicy
+from slabactors.scenario import find, shipped
+
+RACE = "dead-cache/rmdir-races-last-free"
+
+
+def verified(scenario: str, lifecycle: str, policy: TimePolicy, *settings: str, **limits: int) -> Verification:
+    """The last word of an exhaustive search."""
+    program = find(scenario).bind(lifecycle_name=lifecycle, settings=list(settings))
+    *_, result = verify(program, time=policy, **limits)
+    return result
+
+
+@pytest.mark.parametrize("scenario", sorted(shipped()))
+def test_the_footprints_of_the_machine_are_true(scenario: str) -> None:
+    """Whatever is declared independent commutes, in every state that 40 random runs under each lifecycle come to."""
+    checked = 0
+    for name in LIFECYCLES:
+        program = find(scenario).bind(lifecycle_name=name)
+        check = FootprintCheck(RandomWalk(name))
+        for _ in range(40):
+            program.dispose(program.execute(check))
+        checked += sum(check.pairs.values())
+    assert checked
+
+
+class Liar(Actor):
+    """Its operations declare cells that they do not keep to."""
+
+    def __init__(self) -> None:
+        super().__init__("liar")
+        self.value = 0
+
+    @operation(writes="a")
+    def double(self) -> None:
+        """``double``."""
+        self.value *= 2
+
+    @operation(writes="b")
+    def add(self) -> None:
+        """``add``."""
+        self.value += 1
+
+    def _even(self) -> bool:
+        return self.value % 2 == 0
+
+    @operation(guard=_even, reads="b c")
+    def wait(self) -> None:
+        """``wait``."""
+
+    @operation(writes="d")
+    def spoil(self) -> None:
+        """``spoil``."""
+        self.value += 1
+
+
+@pytest.mark.parametrize(("one", "other"), [("double", "add"), ("wait", "spoil")])
+def test_a_footprint_that_lies_is_caught(one: str, other: str) -> None:
+    """Two operations that meet in a cell neither declares; and a guard that reads one."""
+
+    async def main() -> None:
+        liar = Liar()
+
+        async def path(name: str) -> None:
+            await getattr(liar, name)()
+
+        await parallel(path(one), path(other))
+
+    check = FootprintCheck(RandomWalk(0))
+    simulation = Simulation(check)
+    check.follow(simulation)
+    outcome = simulation.run(main())
+    assert isinstance(outcome.error, FootprintError)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "policy"),
+    [
+        (RACE, TimePolicy.QUIESCENT),
+        ("dead-cache/emptied", TimePolicy.ADVERSARIAL),
+        ("dead-cache/freed-later", TimePolicy.QUIESCENT),
+        ("dead-cache/creation-races-rmdir", TimePolicy.ADVERSARIAL),
+        ("dead-cache/root-destroyed", TimePolicy.ADVERSARIAL),
+    ],
+)
+def test_the_repaired_protocol_is_verified(scenario: str, policy: TimePolicy) -> None:
+    """No interleaving of these stories breaks it: proved, not sampled."""
+    result = verified(scenario, "repaired", policy)
+    assert (result.verdict, result.exhaustive, result.bounded) == ("verified", True, 0)
+    assert result.statistics.blocked == 0
+    assert all(result.sometimes.values()) or scenario == "dead-cache/creation-races-rmdir"
+
+
+def test_every_finding_class_of_the_founding_patch_is_listed_and_shrinks_to_a_short_table() -> None:
+    """All interleavings of the race under quiescent time; each bug replays, and its table has at most a dozen rows."""
+    from slabactors.trace.race_table import ROWS_MAX, race_table
+
+    program = find(RACE).bind()
+    result = verified(RACE, "v5", TimePolicy.QUIESCENT)
+    assert result.exhaustive
+    assert {name.split(":")[0] for name in result.found} == {
+        "freed-active-work",
+        "uninitialised-work",
+        "use-after-free",
+    }
+    assert len(result.found) == 5
+    for name, found in result.found.items():
+        shrunken = shrink_schedule(program, found.decisions, name)
+        assert signature(shrunken.outcome) == name
+        assert 1 <= len(race_table(shrunken.history).rows) <= ROWS_MAX
+
+
+def test_without_the_pending_check_the_founding_patch_has_the_same_bugs() -> None:
+    """Queueing checks PENDING by itself: the patch's own test adds one step, and one place to touch freed memory."""
+    with_check = set(verified(RACE, "v5", TimePolicy.QUIESCENT).found)
+    without = set(verified(RACE, "v5-no-pending-check", TimePolicy.QUIESCENT).found)
+    assert with_check - without == {"use-after-free: work.is_pending after free by free"}
+    assert without <= with_check
+
+
+@pytest.mark.parametrize(
+    "lifecycle", ["v5", "pre-patch", "v5-init-at-creation", "v5-dead-after-queueing", "v5-no-retry"]
+)
+@pytest.mark.parametrize("scenario", [RACE, "dead-cache/emptied", "dead-cache/freed-later"])
+def test_what_random_search_finds_the_exhaustive_search_lists(scenario: str, lifecycle: str) -> None:
+    """Under one clock policy, the signatures of 1500 random runs are among those of all interleavings."""
+    program = find(scenario).bind(lifecycle_name=lifecycle)
+    everything = verified(scenario, lifecycle, TimePolicy.QUIESCENT)
+    assert everything.exhaustive
+    sampled = set()
+    strategy = RandomWalk(7)
+    for _ in range(1500):
+        execution = program.execute(strategy, time=TimePolicy.QUIESCENT)
+        if execution.outcome.bug is not None:
+            sampled.add(signature(execution.outcome))
+        program.dispose(execution)
+    assert sampled <= set(everything.found)
+
+
+def test_a_search_that_is_cut_short_verifies_nothing() -> None:
+    """The verdict is undetermined, whatever was explored."""
+    result = verified(RACE, "repaired", TimePolicy.ADVERSARIAL, runs=100)
+    assert (result.verdict, result.exhaustive) == ("undetermined", False)
+    assert 0 < result.progress < 1
+
+
+def test_the_portfolio_finds_what_a_random_walk_misses() -> None:
+    """Starving one path through twenty steps takes priorities: 2000 random walks do not, 2000 of the portfolio do."""
+    program = find("dead-cache/emptied").bind(lifecycle_name="v5-dead-after-queueing")
+    *_, walk = search(program, strategy="random", seed=3, runs=2000)
+    *_, portfolio = search(program, strategy="portfolio", seed=3, runs=2000)
+    assert walk.found == {}
+    assert {name.split(":")[0] for name in portfolio.found} == {"lost-wakeup"}
