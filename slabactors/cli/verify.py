@@ -10,6 +10,7 @@ from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
 from slabactors.errors import NondeterminismError, OutputError, ReplayDiverged, UsageError
+from slabactors.explore.dpor import Statistics
 from slabactors.explore.finding import check_directory
 from slabactors.explore.shrink import shrink_schedule
 from slabactors.explore.verify import Verification, verify
@@ -59,6 +60,7 @@ def verify_scenario(
 
 def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds: float | None) -> Verification:
     """Search with a progress bar; Ctrl-C ends it with what was found so far."""
+    result = Verification(Statistics())
     with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", PARTS) as progress:
         for result in verify(program, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set):
             progress.update(int(PARTS * result.progress), len(result.found))
