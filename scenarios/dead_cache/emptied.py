@@ -27,7 +27,7 @@ async def emptied(machine: Machine, *, objects: int = 3, object_size: int = 1000
     held = [prepare(kmem_cache_alloc(cpu0, dentry, web)) for _ in range(objects)]
     for obj in held:
         assert obj is not None
-        prepare(kmem_cache_free(cpu0, obj))
+        await kmem_cache_free(cpu0, obj)
     await mem_cgroup_rmdir(cpu0, web)
 
 

@@ -134,7 +134,13 @@ async def parallel(*paths: Spawn[Any] | Coroutine[Any, Any, Any]) -> list[Any]:
 
 
 async def sleep(jiffies: int) -> None:
-    """Sleep for some jiffies of virtual time (``HZ`` of them are a second)."""
+    """Sleep for some jiffies of virtual time (``HZ`` of them are a second).
+
+    Raises:
+        ValueError: the number is negative.
+    """
+    if jiffies < 0:
+        raise ValueError(f"sleep({jiffies}): time does not run backwards")
     await _serve(Sleep(jiffies))
 
 

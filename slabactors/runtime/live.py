@@ -360,6 +360,10 @@ class LiveRuntime:
             raise  # there is no event loop any more
         except Exception as raised:
             self._fail(raised, path, path.position, path.now)
+        except SystemExit as raised:
+            # A story that calls exit() must not end the host's loop, and nothing else would say that it did.
+            error = RuntimeError(f"called exit({raised.code!r}); to end the story return")
+            self._fail(error.with_traceback(raised.__traceback__), path, path.position, path.now)
         except anyio.get_cancelled_exc_class() as raised:
             # Of the run, and then this says so again; else the path awaited something that somebody else had cancelled.
             await checkpoint_if_cancelled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -240,12 +241,20 @@ def hung(stuck: Sequence[Asking]) -> None:
     )
 
 
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+"""Where the lines are that no author of a scenario wrote.  In a virtual environment slabactors itself may be there."""
+
+
 def uncaught(raised: BaseException, path: PathView | None) -> KernelBug:
     """An exception of a path's own code, as a finding that says where."""
-    last = raised.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    place = f"{FilePath(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last is not None else "?"
+    place = "?"
+    frame = raised.__traceback__
+    while frame is not None:
+        # The innermost line that is not a library's: the one that its author can do something about.
+        file = frame.tb_frame.f_code.co_filename
+        if place == "?" or not file.startswith(_LIBRARIES):
+            place = f"{FilePath(file).name}:{frame.tb_lineno}"
+        frame = frame.tb_next
     who = path.name if path is not None else "the run"
     text = str(raised) or "no message"
     return KernelBug(
