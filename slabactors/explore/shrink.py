@@ -4,8 +4,8 @@ Rounds of two stages, each candidate confirmed by a strict replay that must show
 
 1. Causal slice: only the steps that happen before the one that broke.  A set of steps closed under "happens before" is
    itself the beginning of a run, so this needs no search.  (A bug found when the run was over keeps all its steps.)
-2. Re-linearise: the same steps in an order that stays with one path as long as possible, tried from each path in turn;
-   the order with the fewest preemptions, then the fewest switches, is kept.
+2. Re-linearise: the same steps in the order that changes from path to path least often (found exactly where there are
+   few enough of them, else greedily from each path in turn); the fewest preemptions, then switches, are kept.
 
 The second stage is greedy and starts from the order that it is given, so the rounds go on until one of them changes
 nothing: nothing here makes a schedule larger, and shrinking what was shrunken changes nothing.
@@ -13,6 +13,7 @@ nothing: nothing here makes a schedule larger, and shrinking what was shrunken c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +26,12 @@ from slabactors.explore.strategy import FollowRecord
 from slabactors.runtime.history import Event, History, past_of
 from slabactors.runtime.simulated import SimPath
 from slabactors.runtime.step import Decision, Outcome
+
+State = tuple[tuple[int, ...], int]
+"""How far each path has come, and which one is running."""
+
+STATES_MAX = 60_000
+"""How many states the search for the order with the fewest switches looks at."""
 
 ROUNDS_MAX = 16
 """Each round but the last makes the schedule smaller; two or three are usual."""
@@ -128,6 +135,9 @@ def _orders(events: list[Event], culprit: object) -> Iterator[list[int]]:
     yield whole
     keep = _slice(events, culprit) if culprit is not None else whole
     yield keep
+    fewest = _fewest_switches(events, keep)
+    if fewest is not None:
+        yield fewest
     for path in _paths(events, keep):
         yield _linearise(events, keep, path)
 
@@ -214,6 +224,58 @@ def _linearise(events: list[Event], keep: list[int], favourite: SimPath) -> list
             if not waiting[follower]:
                 ready.add(follower)
     return order
+
+
+def _fewest_switches(events: list[Event], keep: list[int]) -> list[int] | None:
+    """The order of the kept steps that changes from path to path least often; None when there are too many to look at.
+
+    A shortest path over how far each path has come, by 0-1 breadth-first search.
+    """
+    kept = set(keep)
+    paths = _paths(events, keep)
+    steps = [[index for index in keep if events[index].path is path] for path in paths]
+    place = {index: (number, position) for number, own in enumerate(steps) for position, index in enumerate(own)}
+    needs = {index: [place[cause] for cause in _kept_causes(events, index, kept)] for index in keep}
+    goal = tuple(len(own) for own in steps)
+    begin: State = ((0,) * len(paths), -1)
+    came_from: dict[State, State] = {}
+    cost: dict[State, int] = {begin: 0}
+    queue: deque[State] = deque([begin])
+    settled: set[State] = set()
+    while queue:
+        state = queue.popleft()
+        if state in settled:
+            continue
+        settled.add(state)
+        if len(settled) > STATES_MAX:
+            return None
+        progress, current = state
+        if progress == goal:
+            return _walked(came_from, state, steps)
+        for number, own in enumerate(steps):
+            position = progress[number]
+            if position == len(own) or any(progress[other] <= at for other, at in needs[own[position]]):
+                continue
+            following: State = ((*progress[:number], position + 1, *progress[number + 1 :]), number)
+            switched = number != current
+            if cost[state] + switched < cost.get(following, 1 << 30):
+                cost[following] = cost[state] + switched
+                came_from[following] = state
+                if switched:
+                    queue.append(following)
+                else:
+                    queue.appendleft(following)
+    return None
+
+
+def _walked(came_from: dict[State, State], state: State, steps: list[list[int]]) -> list[int]:
+    """The steps on the way to a state, in order."""
+    order = []
+    while state in came_from:
+        progress, number = state
+        order.append(steps[number][progress[number] - 1])
+        state = came_from[state]
+    return order[::-1]
 
 
 def _kept_causes(events: list[Event], index: int, kept: set[int]) -> list[int]:

@@ -351,22 +351,6 @@ def ping_pong(rounds: int) -> ActorProgram:
     return ActorProgram(ping, pong)
 
 
-def messages_and_timers(messages: int, *deadlines: int) -> ActorProgram:
-    """A path that asks one actor so often, and sleepers that ask it once each."""
-
-    async def asks(world: World) -> None:
-        for number in range(messages):
-            await world.var("receiver").put(number)
-
-    def sleeper(deadline: int):
-        async def path(world: World) -> None:
-            await sleep(deadline)
-
-        return path
-
-    return ActorProgram(asks, *[sleeper(deadline) for deadline in deadlines])
-
-
 def patch(*, runs: int = 3) -> ActorProgram:
     """The founding patch distilled: a destroyer, one releaser of one page, a worker that runs at most so often.
 
