@@ -94,7 +94,7 @@ class Dpor(Recorder):
         self.complete = False
         self._depth = 0
         self._delivered: list[int] = []
-        self._pending_frames: list[dict[Elem, Dep]] = []
+        self._enabled_at: list[dict[str, SimPath]] = []
         self._last_key = ""
 
     def next(self, enabled: Sequence[SimPath]) -> SimPath | None:
@@ -127,12 +127,7 @@ class Dpor(Recorder):
         if path is None:
             self.statistics.probes += 1
             return None
-        pending = {}
-        for one in enabled:
-            operation, actor, _ = one.request
-            dep = dep_of(one.key, operation, actor)
-            pending[dep.elem] = dep
-        self._pending_frames.append(pending)
+        self._enabled_at.append(by_key)
         self._last_key = path.key
         return path
 
@@ -174,7 +169,7 @@ class Dpor(Recorder):
             assert frame.current.dep.elem[0] == key
             self.stack.append(frame)
         assert frame.current is not None
-        self._pending_frames.append({})
+        self._enabled_at.append({})
         chosen = frame.current.dep.elem[1]
         assert chosen is not None
         self._step(self.write(frame.current.dep, path, guarded=False, barrier=False))
@@ -230,17 +225,10 @@ class Dpor(Recorder):
     def _races(self, event: Event, index: int) -> Iterator[int]:
         """The earlier events that a step races with."""
         events = self.events
-        direct = [
-            earlier
-            for earlier in range(index)
-            if not event.causal >> earlier & 1
-            and events[earlier].dep.elem[0] != event.dep.elem[0]
-            and events[earlier].dep.conflicts(event.dep)
-        ]
         if event.guarded:
-            yield from direct
+            yield from event.conflicts
             return
-        for earlier in direct:
+        for earlier in event.conflicts:
             between = any(
                 events[middle].past >> earlier & 1 and event.past >> middle & 1 for middle in range(earlier + 1, index)
             )
@@ -259,8 +247,7 @@ class Dpor(Recorder):
             sequence.append((events[index].dep, index))
         sequence.append((dep, second))
         frame = self.stack[first]
-        pending = self._pending_frames[first]
-        if self._surely_waits(event, sequence, pending):
+        if event.dep.elem[0] not in self._enabled_at[first] and self._surely_waits(event, sequence):
             return
         if any(self._is_initial(asleep, sequence) for asleep in frame.sleep.values()):
             return
@@ -268,12 +255,11 @@ class Dpor(Recorder):
         self._insert(frame.tree, sequence)
 
     @staticmethod
-    def _surely_waits(event: Event, sequence: list[tuple[Dep, int]], pending: dict[Elem, Dep]) -> bool:
-        """Whether a step would have to wait after the rest of its sequence: it did at its beginning, and nothing that
-        the sequence does could change that."""
-        if not event.guarded or event.dep.elem in pending:
-            return False
-        return not any(event.causal >> index & 1 or other.conflicts(event.dep) for other, index in sequence[:-1])
+    def _surely_waits(event: Event, sequence: list[tuple[Dep, int]]) -> bool:
+        """Whether a step that had to wait where its sequence begins would wait at its end: nothing changes that."""
+        return event.guarded and not any(
+            event.causal >> index & 1 or other.conflicts(event.dep) for other, index in sequence[:-1]
+        )
 
     def _is_initial(self, dep: Dep, sequence: list[tuple[Dep, int]]) -> bool:
         """Whether a run of the sequence could as well begin with this step (a weak initial)."""

@@ -66,6 +66,7 @@ class Event:
         guarded: it could have had to wait.
         past: mask of the events that happen before it.
         causal: mask of those of them that it could not have come before: its path's own, and what led to it.
+        conflicts: the earlier steps of others that it meets in a cell, and that did not lead to it; in order.
         name: of the operation.
     """
 
@@ -73,6 +74,7 @@ class Event:
     guarded: bool
     past: int
     causal: int
+    conflicts: list[int]
     name: str = ""
 
 
@@ -92,6 +94,9 @@ class Recorder:
         self._woken: dict[SimPath, int] = {}
         self._known = 0
         self._barrier = -1
+        self._touching: dict[str, list[int]] = {}
+        """For each actor, the events at it, and those that freed it with what holds it."""
+        self._clocked: list[int] = []
         self._simulation = simulation
 
     def follow(self, simulation: Simulation) -> None:
@@ -111,7 +116,12 @@ class Recorder:
         event = self.event(dep, path, guarded=guarded, barrier=barrier)
         if barrier:
             self._barrier = len(self.events)
-        self._last[dep.elem[0]] = len(self.events)
+        index = len(self.events)
+        self._last[dep.elem[0]] = index
+        for name in (dep.actor, *dep.embedded):
+            self._touching.setdefault(name, []).append(index)
+        if dep.clock:
+            self._clocked.append(index)
         self.events.append(event)
         return event
 
@@ -136,10 +146,26 @@ class Recorder:
         if self._barrier >= 0:
             # Not causal: what waited for its guard when time passed might have gone on before, in another order.
             past |= self.events[self._barrier].past | (1 << self._barrier)
-        for index, earlier in enumerate(self.events):
-            if not past >> index & 1 and earlier.dep.conflicts(dep):
+        conflicts = []
+        for index in self._candidates(dep):
+            earlier = self.events[index]
+            if earlier.dep.elem[0] != dep.elem[0] and earlier.dep.conflicts(dep):
                 past |= earlier.past | (1 << index)
-        return Event(dep, guarded, past, causal)
+                if not causal >> index & 1:
+                    conflicts.append(index)
+        return Event(dep, guarded, past, causal, conflicts)
+
+    def _candidates(self, dep: Dep) -> Sequence[int]:
+        """The events that a step could meet, by what they touch; in order."""
+        here = self._touching.get(dep.actor, [])
+        if not dep.embedded and not dep.clock:
+            return here
+        found = set(here)
+        for name in dep.embedded:
+            found.update(self._touching.get(name, ()))
+        if dep.clock:
+            found.update(self._clocked)
+        return sorted(found)
 
     def _causes(self, key: str, path: SimPath) -> list[int]:
         """What a path's step comes after, whatever the schedule: its own last one, what woke it, whom it joined."""

@@ -20,6 +20,7 @@ from slabactors.cli.app import app
 from slabactors.errors import Kind
 from slabactors.explore.campaign import search
 from slabactors.explore.finding import Choice, Finding
+from slabactors.explore.strategy import STRATEGIES
 from slabactors.lifecycle import LIFECYCLES
 from slabactors.scenario import find, shipped
 from slabactors.trace.formats.ftrace_events import SkipReason
@@ -127,7 +128,7 @@ def test_the_table_of_findings_has_every_pair_and_only_kinds_that_there_are():
 def test_a_short_search_finds_nothing_that_the_table_does_not_have(story):
     for name in LIFECYCLES:
         program = find(story).bind(lifecycle_name=name)
-        *_, result = search(program, runs=100)
+        *_, result = search(program, strategy="portfolio", runs=100)
         kinds = {found.outcome.bug.kind.value for found in result.found.values()}
         missing = kinds - matrix()[name, story.partition("/")[2]]
         assert not missing, f"the table lacks {missing}: slabactors explore {story} --lifecycle {name} --runs 3000"
@@ -182,6 +183,21 @@ def test_the_json_of_a_search_has_the_keys_that_the_page_names(tmp_path, capsys)
     run(["explore", "dead-cache/rmdir-races-last-free", "--runs", "50", "--json"])
     document = json.loads(capsys.readouterr().out)
     assert set(document) | set(document["findings"][0]) <= code_spans(REFERENCE / "commands.md")
+
+
+def test_the_json_of_a_proof_has_the_keys_that_the_page_names(capsys):
+    run(["verify", "dead-cache/creation-races-rmdir", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) | set(document["findings"][0]) <= code_spans(REFERENCE / "commands.md")
+
+
+def test_every_strategy_is_listed():
+    assert [bare(row[0]) for row in rows(REFERENCE / "commands.md", "Strategies")] == list(STRATEGIES)
+
+
+def test_every_story_has_its_row_in_what_is_verified():
+    listed = [f"dead-cache/{bare(row[0])}" for row in rows(REFERENCE / "lifecycles.md", "Verified")]
+    assert sorted(listed) == sorted(shipped())
 
 
 def test_every_reason_for_skipping_a_line_of_a_trace_is_listed():
