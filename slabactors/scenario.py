@@ -425,13 +425,21 @@ def find_lifecycle(name: str) -> Lifecycle:
     }
     if not class_name and len(own) == 1:
         class_name = next(iter(own))
+    if not class_name:
+        raise ScenarioError(
+            f"{path} holds {'several lifecycles' if own else 'no lifecycle'}: "
+            f"expected one subclass of Lifecycle, found {', '.join(sorted(own)) or 'none'}.\n"
+            f"  Name one: --lifecycle {path}:CLASS"
+        )
     if class_name not in own:
         raise UnknownName(f"lifecycle in {path}", class_name, sorted(own), hint=f"Name one: --lifecycle {path}:CLASS")
     try:
-        found = own[class_name]()
+        # A class of its own by that name, so that findings and reports say where it is.
+        found: Lifecycle = type(
+            class_name, (own[class_name],), {"name": name, "__module__": module.__name__ + ".named"}
+        )()
     except TypeError as error:
         raise ScenarioError(f"{path}:{class_name} is not a whole lifecycle: {error}.") from error
-    type(found).name = name  # so that findings and reports say where it is
     return found
 
 

@@ -92,6 +92,9 @@ def verify(
         Literal["adversarial", "quiescent"] | None,
         Parameter(help="When timers may fire: once each at any moment, or only when nothing else can move."),
     ] = None,
+    preemptions: Annotated[
+        int | None, Parameter(help="All schedules with none, one ... at most so many preemptions instead.")
+    ] = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
     save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
@@ -101,13 +104,21 @@ def verify(
     from slabactors.cli.verify import verify_scenario
 
     return verify_scenario(
-        target, lifecycle, settings or [], policy=policy, runs=runs, seconds=time, save=save, json=json
+        target,
+        lifecycle,
+        settings or [],
+        policy=policy,
+        preemptions=preemptions,
+        runs=runs,
+        seconds=time,
+        save=save,
+        json=json,
     )
 
 
 @app.command
 def replay(
-    finding: Annotated[Path, Parameter(help="A file that explore --save wrote.")],
+    finding: Annotated[Path, Parameter(help="A file that explore or verify --save wrote.")],
     /,
     *,
     log: Annotated[Path | None, Parameter(help="Write the run's JSON lines there.")] = None,
@@ -121,7 +132,7 @@ def replay(
 
 @app.command
 def why(
-    finding: Annotated[Path, Parameter(help="A file that explore --save wrote.")],
+    finding: Annotated[Path, Parameter(help="A file that explore or verify --save wrote.")],
     /,
     *,
     json: Json = False,

@@ -10,9 +10,11 @@ from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
 from slabactors.errors import NondeterminismError, OutputError, ReplayDiverged, UsageError
+from slabactors.explore.bounded import BoundedResult, search_bounded
+from slabactors.explore.campaign import SearchResult
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.finding import check_directory
-from slabactors.explore.shrink import shrink_schedule
+from slabactors.explore.shrink import shrink, shrink_schedule
 from slabactors.explore.verify import Verification, verify
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
@@ -27,6 +29,7 @@ def verify_scenario(
     settings: list[str],
     *,
     policy: str | None,
+    preemptions: int | None,
     runs: int | None,
     seconds: float | None,
     save: Path | None,
@@ -37,12 +40,21 @@ def verify_scenario(
         raise UsageError(f"--runs must be at least 1, not {runs}.\n  Leave it out to explore everything.")
     if seconds is not None and not 0 < seconds < inf:
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 60")
+    if preemptions is not None and preemptions < 0:
+        raise UsageError(f"--preemptions must be at least 0, not {preemptions}.\n  Type for example: --preemptions 2")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     if save is not None:
         check_directory(save)
     time = TimePolicy(policy) if policy is not None else program.scenario.time
-    result = explored(program, time, runs, seconds)
-    reports = shrunken_reports(program, result)
+    bounded: BoundedResult | None = None
+    if preemptions is None:
+        result = explored(program, time, runs, seconds)
+        reports = shrunken_reports(program, result)
+        document = as_json(program, result, reports, time)
+    else:
+        bounded = explored_bounded(program, time, preemptions, runs, seconds)
+        reports = bounded_reports(program, bounded)
+        document = bounded_json(program, bounded, reports, time)
     unsaved: OutputError | None = None
     if save is not None:
         try:
@@ -50,12 +62,14 @@ def verify_scenario(
         except OutputError as error:
             unsaved = error  # what was found is printed first
     if json:
-        say_json(as_json(program, result, reports, time))
+        say_json(document)
+    elif bounded is not None:
+        print_bounded(program, bounded, reports, time)
     else:
         print_result(program, result, reports, time)
     if unsaved is not None:
         raise unsaved
-    return {"broken": BUG, "verified": FINE}.get(result.verdict, UNDETERMINED)
+    return {"broken": BUG, "verified": FINE}.get(document["verdict"], UNDETERMINED)
 
 
 def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds: float | None) -> Verification:
@@ -122,7 +136,7 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
         print_report(number, report)
     if reports:
         say()
-    limits = ", each timer firing early at most once" if result.held_back else ""
+    limits = ", a timer firing early only the first time it is set" if result.held_back else ""
     match result.verdict:
         case "verified":
             say(f"Verified: no interleaving of this scenario breaks it{limits}.")
@@ -132,3 +146,89 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
         case _:
             rest = "all interleavings were explored" if result.exhaustive else "the search was cut short"
             say(f"{counted(len(result.found), 'distinct bug')}; {rest}{limits}.")
+
+
+def explored_bounded(
+    program: BoundScenario, time: TimePolicy, preemptions: int, runs: int | None, seconds: float | None
+) -> BoundedResult:
+    """Search by preemptions; Ctrl-C ends it with what was found so far."""
+    found = BoundedResult(SearchResult())
+    with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", preemptions + 1) as progress:
+        for found in search_bounded(
+            program, preemptions=preemptions, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set
+        ):
+            progress.update(found.bound, len(found.result.found))
+        if interrupted.is_set():
+            note(f"slabactors: interrupted after {counted(found.result.executions, 'execution')}.")
+    return found
+
+
+def bounded_reports(program: BoundScenario, found: BoundedResult) -> list[Report]:
+    """Shrink every bug of a search by preemptions."""
+    return [
+        make_report(
+            program,
+            shrink(program, one.record, one.signature),
+            one,
+            steps=len(one.record),
+            strategy="preemption-bounded",
+            seed=0,
+        )
+        for one in found.result.found.values()
+    ]
+
+
+def bounded_json(
+    program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy
+) -> dict[str, Any]:
+    """The result of a search by preemptions as ``--json`` prints it."""
+    result = found.result
+    return {
+        "scenario": program.scenario.name,
+        "lifecycle": program.lifecycle.name,
+        "parameters": program.settings,
+        "strategy": "preemption-bounded",
+        "seed": 0,
+        "time": time.value,
+        "executions": result.executions,
+        "deliveries": result.deliveries,
+        "seconds": round(result.seconds, 3),
+        "bounded": result.bounded,
+        "preemptions_exhausted": found.exhausted,
+        "exhaustive": found.complete and not result.bounded,
+        "verdict": found.verdict,
+        "sometimes": result.sometimes,
+        "findings": [
+            report.as_json() | {"preemptions_needed": found.first_bound[report.finding.signature]} for report in reports
+        ],
+    }
+
+
+def print_bounded(program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy) -> None:
+    """The result of a search by preemptions for a person."""
+    result = found.result
+    say(
+        f"{program.scenario.name} under {program.lifecycle.name}, {time.value} time: "
+        f"{counted(result.executions, 'execution')}, {counted(result.deliveries, 'step')}, {result.seconds:.1f} s"
+    )
+    print_unreached(result.sometimes)
+    for number, report in enumerate(reports, 1):
+        print_report(number, report)
+        needed = found.first_bound[report.finding.signature]
+        fewer = "" if needed == 0 else f"; all schedules with {needed - 1} were explored, and none shows it"
+        say()
+        say(f"   needs {counted(needed, 'preemption')}{fewer}")
+    if reports:
+        say()
+    explored = "no bound was explored to its end"
+    if found.complete:
+        explored = "there are no other schedules"
+    elif found.exhausted >= 0:
+        explored = f"all schedules with at most {counted(found.exhausted, 'preemption')} were explored"
+    match found.verdict:
+        case "verified":
+            say(f"Verified: no schedule breaks it; {explored}.")
+        case "undetermined":
+            say(f"Undetermined: no bug; {explored}.")
+        case _:
+            say(f"{counted(len(result.found), 'distinct bug')}; {explored}.")

@@ -13,7 +13,7 @@ from slabactors.explore.finding import REPEAT_HINT, signature
 from slabactors.explore.program import Program
 from slabactors.explore.strategy import STRATEGIES, FollowRecord
 from slabactors.runtime.simulated import Strategy
-from slabactors.runtime.step import Ending, Outcome, Step
+from slabactors.runtime.step import Ending, Outcome, Step, TimePolicy
 
 BLOCK = 256
 """Executions that share one random stream; blocks are numbered, so that any of them can be run anywhere."""
@@ -105,7 +105,7 @@ def search(
     for picker in _pickers(strategy, seed):
         if result.finished or stop():
             break
-        _run_once(program, picker, result)
+        run_once(program, picker, result)
         now = time.monotonic()
         result.seconds = now - started
         result.finished = result.executions >= runs or (seconds is not None and result.seconds >= seconds)
@@ -123,8 +123,9 @@ def _pickers(strategy: str, seed: int) -> Iterator[Strategy]:
             yield picker
 
 
-def _run_once(program: Program, picker: Strategy, result: SearchResult) -> None:
-    execution = program.execute(picker)
+def run_once(program: Program, picker: Strategy, result: SearchResult, *, time: TimePolicy | None = None) -> None:
+    """Run a program once more, and add what came of it to a result."""
+    execution = program.execute(picker, time=time)
     outcome = execution.outcome
     number = result.executions
     result.executions += 1

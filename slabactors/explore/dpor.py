@@ -211,7 +211,8 @@ class Dpor(Recorder):
         """Turn the races of the run into wakeup sequences."""
         events = self.events
         count = len(events)
-        # Races within the part that this run shares with the one before were planned then.
+        # All of them, also those within the part that the last run had, too: what has to run before a reversal may
+        # depend on what was chosen since.
         for index in range(count):
             event = events[index]
             for first in self._races(event, index):

@@ -145,7 +145,7 @@ def load(path: Path) -> Finding:
     except OSError as error:
         raise FindingFileError(
             f"cannot read the finding {path}: {error.strerror}.\n"
-            "  Findings are written by: slabactors explore SCENARIO --save DIR"
+            "  Findings are written by: slabactors explore (or verify) SCENARIO --save DIR"
         ) from error
     try:
         head = msgspec.json.decode(data)
@@ -157,7 +157,7 @@ def load(path: Path) -> Finding:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise FindingFileError(
             f'{path} is JSON but not a finding: expected "format": "{FORMAT}".\n'
-            "  Findings are written by: slabactors explore SCENARIO --save DIR"
+            "  Findings are written by: slabactors explore (or verify) SCENARIO --save DIR"
         )
     if head.get("format_version") != FORMAT_VERSION:
         raise FindingFileError(

@@ -9,9 +9,13 @@ import pytest
 
 from slabactors.actors import sleep
 from slabactors.errors import NondeterminismError, UnknownName
+from slabactors.explore.bounded import PreemptionBounded, search_bounded
 from slabactors.explore.campaign import BLOCK, SearchResult, search
 from slabactors.explore.finding import signature
 from slabactors.explore.strategy import FollowRecord
+from slabactors.runtime.step import TimePolicy
+from slabactors.scenario import find
+from tests.explore.counted import counter
 from tests.explore.programs import PROGRAMS, SmallProgram, World, broken
 
 
@@ -157,3 +161,27 @@ def test_a_program_that_repeats_itself_is_not_refused(name):
     """Choices, timers and bugs are in the schedule; repeating it repeats them."""
     for seed in range(20):
         assert searched(PROGRAMS[name], runs=1, seed=seed).executions == 1
+
+
+def test_a_search_by_preemptions_finds_each_bug_at_the_fewest_that_show_it() -> None:
+    """The last free needs one; nothing breaks without any; and the bound below was explored to its end."""
+    program = find("dead-cache/rmdir-races-last-free").bind()
+    *_, found = search_bounded(program, preemptions=2, time=TimePolicy.QUIESCENT)
+    assert (found.exhausted, found.complete, found.verdict) == (2, False, "broken")
+    needed = {name.partition(":")[0]: bound for name, bound in found.first_bound.items()}
+    assert needed["freed-active-work"] == needed["uninitialised-work"] == 1
+    assert sorted(found.first_bound.values()) == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("bound", "interleavings"), [(0, 6), (1, 24), (2, 60), (3, 90), (4, 90)])
+def test_the_schedules_within_a_bound_are_counted_exactly(bound: int, interleavings: int) -> None:
+    """Three paths that read and write one variable, at each bound: numbers that another method gave."""
+    strategy = PreemptionBounded(bound)
+    program = counter(3)
+    runs = 0
+    while True:
+        program.execute(strategy)
+        runs += 1
+        if not strategy.advance():
+            break
+    assert (runs, strategy.cut) == (interleavings, bound < 3)
