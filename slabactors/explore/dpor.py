@@ -30,6 +30,10 @@ class Branch:
     tree: list[Branch] = field(default_factory=list)
     explored: bool = False
     """A complete run went through it."""
+    uncertain: bool = False
+    """It may have to wait for a guard here; then it cannot be run, and covers nothing."""
+    absorbed: list[list[tuple[Dep, int]]] = field(default_factory=list)
+    """Sequences that it was taken to cover, in case it does not."""
 
 
 @dataclass(slots=True)
@@ -253,7 +257,7 @@ class Dpor(Recorder):
         if any(self._is_initial(asleep, sequence) for asleep in frame.sleep.values()):
             return
         self.statistics.races += 1
-        self._insert(frame.tree, sequence)
+        self._insert(frame.tree, sequence, uncertain=event.guarded)
 
     @staticmethod
     def _surely_waits(event: Event, sequence: list[tuple[Dep, int]]) -> bool:
@@ -271,11 +275,19 @@ class Dpor(Recorder):
             before.append(other)
         return not any(other.conflicts(dep) or other.elem[0] == dep.elem[0] for other in before)
 
-    def _insert(self, tree: list[Branch], sequence: list[tuple[Dep, int]]) -> None:
-        """Add a wakeup sequence to a tree, unless what is there covers it."""
+    def _insert(self, tree: list[Branch], sequence: list[tuple[Dep, int]], *, uncertain: bool) -> None:
+        """Add a wakeup sequence to a tree, unless what is there covers it.
+
+        Args:
+            tree: of the state that the sequence is to be run from.
+            sequence: the steps, in order.
+            uncertain: whether the last of them may turn out to have to wait.
+        """
         while True:
             for branch in tree:
                 if self._is_initial(branch.dep, sequence):
+                    if branch.uncertain:
+                        branch.absorbed.append(list(sequence))
                     for position, (dep, _) in enumerate(sequence):
                         if dep.elem == branch.dep.elem:
                             del sequence[position]
@@ -289,6 +301,7 @@ class Dpor(Recorder):
                     branch = Branch(dep)
                     tree.append(branch)
                     tree = branch.tree
+                branch.uncertain = uncertain
                 return
 
     def advance(self) -> bool:
@@ -302,6 +315,10 @@ class Dpor(Recorder):
                 frame.sleep[frame.current.dep.elem] = frame.current.dep
             frame.tree.remove(frame.current)
             frame.finished += 1
+            if not frame.current.explored:
+                for sequence in frame.current.absorbed:
+                    if not any(self._is_initial(asleep, sequence) for asleep in frame.sleep.values()):
+                        self._insert(frame.tree, sequence, uncertain=True)
             while frame.tree and frame.tree[0].dep.elem in frame.sleep:
                 frame.tree.pop(0)
             if frame.tree:

@@ -91,7 +91,7 @@ class Recorder:
         self.exhausted = False
         self.events: list[Event] = []
         self._last: dict[str, int] = {}
-        self._woken: dict[SimPath, int] = {}
+        self._woken: dict[SimPath, list[int]] = {}
         self._known = 0
         self._barrier = -1
         self._touching: dict[str, list[int]] = {}
@@ -172,8 +172,7 @@ class Recorder:
         causes = []
         if key in self._last:
             causes.append(self._last[key])
-        if path in self._woken:
-            causes.append(self._woken[path])
+        causes.extend(self._woken.get(path, ()))
         joined = [child for child in path.joins if child.done]
         for child in joined:
             if child.key in self._last:
@@ -188,7 +187,11 @@ class Recorder:
         assert simulation is not None
         if self.events:
             for path in simulation.paths[self._known :]:
-                self._woken[path] = len(self.events) - 1
+                # After the step at hand, and after all that its spawner's own next step would come after: the step may
+                # be that of another path, for which the spawner was only waiting.
+                parent = path.parent
+                before = [] if parent is None else self._causes(parent.key, parent)
+                self._woken[path] = [len(self.events) - 1, *before]
         self._known = len(simulation.paths)
 
 

@@ -72,7 +72,7 @@ class History:
         self._known_choices = 0
         self._simulation: Simulation | None = None
         self._known_paths = 0
-        self._starter: dict[SimPath, int] = {}
+        self._starter: dict[SimPath, tuple[int, ...]] = {}
         self._last: dict[SimPath, int] = {}
         self._cells: dict[Actor, _Cells] = {}
         self._clock = _Cells()
@@ -115,7 +115,9 @@ class History:
             self._known_choices = len(choosers)
         current = len(self.events)
         for path in simulation.paths[self._known_paths :]:
-            self._starter[path] = current if path.timer is not None else current - 1
+            # Also after its spawner's own last step, which may have waited for another path since.
+            own = () if path.parent is None else (*self._starter.get(path.parent, ()), self._last.get(path.parent, -1))
+            self._starter[path] = (current if path.timer is not None else current - 1, *own)
         self._known_paths = len(simulation.paths)
 
     def _append(self, event: Event) -> None:
@@ -124,9 +126,7 @@ class History:
         conflicts: set[int] = set()
         before = self._last.get(path)
         if before is None:
-            starter = self._starter.get(path, -1)
-            if 0 <= starter < index:
-                causes.add(starter)
+            causes.update(starter for starter in self._starter.get(path, ()) if 0 <= starter < index)
         else:
             causes.add(before)
         joined = [child for child in path.joins if child.done]
