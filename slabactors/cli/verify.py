@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,16 @@ def verify_scenario(
     if save is not None:
         check_directory(save)
     time = TimePolicy(policy) if policy is not None else program.scenario.time
-    bounded: BoundedResult | None = None
     if preemptions is None:
         result = explored(program, time, runs, seconds)
         reports = shrunken_reports(program, result)
         document = as_json(program, result, reports, time)
+        show = partial(print_result, program, result, reports, time)
     else:
         bounded = explored_bounded(program, time, preemptions, runs, seconds)
         reports = bounded_reports(program, bounded)
         document = bounded_json(program, bounded, reports, time)
+        show = partial(print_bounded, program, bounded, reports, time)
     unsaved: OutputError | None = None
     if save is not None:
         try:
@@ -63,10 +65,8 @@ def verify_scenario(
             unsaved = error  # what was found is printed first
     if json:
         say_json(document)
-    elif bounded is not None:
-        print_bounded(program, bounded, reports, time)
     else:
-        print_result(program, result, reports, time)
+        show()
     if unsaved is not None:
         raise unsaved
     return {"broken": BUG, "verified": FINE}.get(document["verdict"], UNDETERMINED)

@@ -298,10 +298,9 @@ class Dpor(Recorder):
                     break
             else:
                 for dep, _ in sequence:
-                    branch = Branch(dep)
-                    tree.append(branch)
-                    tree = branch.tree
-                branch.uncertain = uncertain
+                    added = Branch(dep, uncertain=uncertain and dep is sequence[-1][0])
+                    tree.append(added)
+                    tree = added.tree
                 return
 
     def advance(self) -> bool:
