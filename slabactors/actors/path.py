@@ -162,10 +162,11 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
         RuntimeError: it would do something that others could see or that takes time: wait, spawn, free an object, set
             a timer, or send to an actor that somebody waits at.
     """
+    send = coroutine.send
     reply: Any = None
     while True:
         try:
-            request = coroutine.send(reply)
+            request = send(reply)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -173,12 +174,13 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
             coroutine.close()
             raise RuntimeError(f"prepare() cannot serve {request!r}; await that path instead")
         operation, actor, args = request
-        waits = operation.guard is not None and not operation.guard(actor, *args)
-        if operation.frees or actor.tombstone is not None or waits:
+        guard = operation.guard
+        if operation.frees or actor.tombstone is not None or (guard is not None and not guard(actor, *args)):
             coroutine.close()
             raise RuntimeError(f"prepare() cannot do {operation!r} on {actor!r}; await that path instead")
         reply = operation.function(actor, *args)
-        woken = any(waiting.request[0].guard(actor, *waiting.request[2]) for waiting in actor.guarded)
+        # Stories are set up anew for every execution of a search, so the rare cases are looked at only when they are.
+        woken = actor.guarded and any(waiting.request[0].guard(actor, *waiting.request[2]) for waiting in actor.guarded)
         if woken or (operation.clock and getattr(actor, "deadline", None) is not None):
             coroutine.close()
             raise RuntimeError(f"prepare() cannot set a timer or wake anybody: {operation!r} on {actor!r}")

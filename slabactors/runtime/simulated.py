@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Any, NoReturn, Protocol, cast
 
@@ -314,8 +313,10 @@ class Simulation:
         """Close what still runs, innermost first, so that nothing outlives the run."""
         for path in reversed(self.paths):
             if not path.done and path.timer is None:
-                with suppress(RuntimeError):  # it awaits something while it is being closed, which nobody serves
+                try:  # noqa: SIM105 -- a context manager for every path of every execution is felt
                     path.coroutine.close()
+                except RuntimeError:
+                    pass  # it awaits something while it is being closed, which nobody serves
         self.enabled.clear()
 
     # -- paths -----------------------------------------------------------------------------------------------------
