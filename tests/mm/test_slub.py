@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slabactors.actors import prepare
+from slabactors.actors import join, prepare, start
 from slabactors.errors import Kind
 from slabactors.kernel.cpu import Cpu
 from slabactors.machine import Machine
@@ -352,3 +352,26 @@ def test_prepare_refuses_what_takes_time_or_frees():
             prepare(kmem_cache_destroy(cpu, cache))
 
     assert play(story).outcome.bug is None
+
+
+def test_a_flush_waits_for_a_cpu_that_has_interrupts_off():
+    """The interrupt is taken when they are on again, and the CPU that shrinks waits for it."""
+    for seed in range(50):
+
+        async def story(machine: Machine) -> None:
+            cpu0, cpu1 = machine.cpus
+            cache = await kmem_cache_create(cpu0, "spec0", 256)
+            obj = await kmem_cache_alloc(cpu1, cache)
+            assert obj is not None
+            await kmem_cache_free(cpu1, obj)
+            await cpu1.local_irq_save()
+            shrinking = await start(cpu0.task(kmem_cache_shrink(cpu0, cache), "shrink"))
+            for _ in range(20):
+                await machine.page_alloc.balanced()
+            assert cache.cpu_slabs[1].page is not None
+            await cpu1.local_irq_restore()
+            await join(shrinking)
+            assert cache.cpu_slabs[1].page is None
+            assert cache.node.nr_slabs == 0
+
+        assert play(story, seed=seed).outcome.bug is None
