@@ -222,11 +222,17 @@ class Actor:
         if container is not None:
             container.embedded += (self,)
 
+    def family(self) -> list[Actor]:
+        """The object, and all that is embedded in its memory, at any depth: what is freed together."""
+        found: list[Actor] = [self]
+        for actor in found:
+            found.extend(actor.embedded)
+        return found
+
     def bury(self, tombstone: Tombstone) -> None:
         """Mark the object, and all that is embedded in its memory, as freed.  For drivers."""
-        self.tombstone = tombstone
-        for actor in self.embedded:
-            actor.bury(tombstone)
+        for actor in self.family():
+            actor.tombstone = tombstone
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -182,7 +182,7 @@ class Dpor(Recorder):
     def _step(self, event: Event) -> None:
         frame = self.stack[self._depth]
         assert frame.current is not None
-        # The same object: that the step made somebody fall asleep is only known a moment later.
+        # As delivered: what was planned may have been seen in another run.
         frame.current.dep = event.dep
         self._depth += 1
 
@@ -254,7 +254,7 @@ class Dpor(Recorder):
         frame = self.stack[first]
         if event.dep.elem[0] not in self._enabled_at[first] and self._surely_waits(event, sequence):
             return
-        if any(self._is_initial(asleep, sequence) for asleep in frame.sleep.values()):
+        if self._is_covered(frame, sequence):
             return
         self.statistics.races += 1
         self._insert(frame.tree, sequence, uncertain=event.guarded)
@@ -265,6 +265,10 @@ class Dpor(Recorder):
         return event.guarded and not any(
             event.causal >> index & 1 or other.conflicts(event.dep) for other, index in sequence[:-1]
         )
+
+    def _is_covered(self, frame: Frame, sequence: list[tuple[Dep, int]]) -> bool:
+        """Whether a run of the sequence could as well begin with a step that sleeps, and so was explored already."""
+        return any(self._is_initial(asleep, sequence) for asleep in frame.sleep.values())
 
     def _is_initial(self, dep: Dep, sequence: list[tuple[Dep, int]]) -> bool:
         """Whether a run of the sequence could as well begin with this step (a weak initial)."""
@@ -316,7 +320,7 @@ class Dpor(Recorder):
             frame.finished += 1
             if not frame.current.explored:
                 for sequence in frame.current.absorbed:
-                    if not any(self._is_initial(asleep, sequence) for asleep in frame.sleep.values()):
+                    if not self._is_covered(frame, sequence):
                         self._insert(frame.tree, sequence, uncertain=True)
             while frame.tree and frame.tree[0].dep.elem in frame.sleep:
                 frame.tree.pop(0)

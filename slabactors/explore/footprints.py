@@ -97,14 +97,10 @@ def _copied(actor: Actor) -> Actor:
     """A copy with containers of its own; an operation touches nothing else of its actor."""
     twin = copy(actor)
     for name, value in vars(actor).items():
-        if isinstance(value, list | dict | set):
-            setattr(
-                twin,
-                name,
-                [copy(one) if isinstance(one, list) else one for one in value]
-                if isinstance(value, list)
-                else copy(value),
-            )
+        if isinstance(value, list):
+            setattr(twin, name, [copy(one) if isinstance(one, list) else one for one in value])
+        elif isinstance(value, dict | set):
+            setattr(twin, name, copy(value))
     return twin
 
 

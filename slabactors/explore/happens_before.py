@@ -49,10 +49,7 @@ def dep_of(key: str, operation: Operation, actor: Actor) -> Dep:
     """The dependences of a delivery."""
     embedded: tuple[str, ...] = ()
     if operation.frees and actor.embedded:
-        family = list(actor.embedded)
-        for member in family:
-            family.extend(member.embedded)
-        embedded = tuple(member.name for member in family)
+        embedded = tuple(member.name for member in actor.family()[1:])
     reads, writes = operation.footprint
     return Dep((key, None), actor.name, reads, writes, embedded, operation.clock)
 
@@ -173,12 +170,8 @@ class Recorder:
         if key in self._last:
             causes.append(self._last[key])
         causes.extend(self._woken.get(path, ()))
-        joined = [child for child in path.joins if child.done]
-        for child in joined:
-            if child.key in self._last:
-                causes.append(self._last[child.key])
-            # A child may have returned in the step of one that it was waiting for.
-            joined.extend(grandchild for grandchild in child.joins if grandchild.done)
+        if path.joins:  # few paths wait for others, and this is asked of every step
+            causes.extend(self._last[child.key] for child in path.joined() if child.key in self._last)
         return causes
 
     def _learn_paths(self) -> None:

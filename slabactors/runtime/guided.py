@@ -75,7 +75,7 @@ class Broken:
     """A rule that was broken in a guided run.
 
     Attributes:
-        step: how many deliveries had been made, that one included; 0 when the run was over.
+        step: how many deliveries had been made, that one included; not fewer when found only after the run.
         outcome: as a run would have it that had ended there.
     """
 

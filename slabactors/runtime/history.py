@@ -129,12 +129,7 @@ class History:
             causes.update(starter for starter in self._starter.get(path, ()) if 0 <= starter < index)
         else:
             causes.add(before)
-        joined = [child for child in path.joins if child.done]
-        for child in joined:
-            if child in self._last:
-                causes.add(self._last[child])
-            # A child may have returned in the step of one that it was waiting for.
-            joined.extend(grandchild for grandchild in child.joins if grandchild.done)
+        causes.update(self._last[child] for child in path.joined() if child in self._last)
         reads, writes = event.operation.footprint
         own = {index}
         for actor in _touched(event):
@@ -169,11 +164,7 @@ class History:
 
 def _touched(event: Event) -> list[Actor]:
     """The actors in whose memory a step meets others: its own, and for a free all that is embedded in it."""
-    found = [event.actor]
-    if event.operation.frees:
-        for actor in found:
-            found.extend(actor.embedded)
-    return found
+    return event.actor.family() if event.operation.frees else [event.actor]
 
 
 def past_of(events: list[Event], index: int) -> list[int]:

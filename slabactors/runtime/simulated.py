@@ -131,6 +131,14 @@ class SimPath(Lineage):
     coroutine: Coroutine[Any, Any, Any]
     send: Callable[[Any], Any]
 
+    def joined(self) -> list[SimPath]:
+        """The paths that have returned of those that it has waited for, or that these have waited for."""
+        found = [child for child in self.joins if child.done]
+        for child in found:
+            # A child may have returned in the step of one that it was waiting for.
+            found.extend(grandchild for grandchild in child.joins if grandchild.done)
+        return found
+
 
 def _timer_fired(_: Any) -> NoReturn:
     """What a timer has instead of a coroutine's ``send``: nothing is left to do after its delivery."""

@@ -135,10 +135,8 @@ def _seeds(events: list[Event], about: object) -> list[int]:
     if about is None:
         return [len(events) - 1]
     waiting = _waiting(about)
-    family: list[object] = [path.request[1] for path in waiting] or [about]
-    for member in family:
-        if isinstance(member, Actor):
-            family.extend(member.embedded)
+    found: list[object] = [path.request[1] for path in waiting] or [about]
+    family = [member for actor in found if isinstance(actor, Actor) for member in actor.family()]
     seeds = [event.index for path in waiting for event in events if event.path is path][-4:]
     touching = [event.index for event in events if any(event.actor is member for member in family)]
     return seeds + touching[-4:] or [len(events) - 1]
