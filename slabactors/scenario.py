@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from slabactors.actors import Clock
 from slabactors.errors import ScenarioError, UnknownName
-from slabactors.explore.program import Driver, Execution
+from slabactors.explore.program import Driver, Execution, prepared
 from slabactors.kernel.jiffies import HZ
 from slabactors.lifecycle import Lifecycle, lifecycle
 from slabactors.machine import CHECKER_INSTANCES, SETTLE_JIFFIES, Machine, MachineConfig
@@ -303,18 +303,15 @@ class BoundScenario:
     ) -> Execution:
         """Run once in the simulator; see `slabactors.explore.program.Program`."""
         early = {"early_firings_max": self.scenario.early_firings_max} if driver is Simulation else {}
-        simulation = driver(
+        simulation = prepared(
+            driver,
             strategy,
+            observer,
             time=time or self.scenario.time,
             **early,
             steps_max=self.scenario.steps_max,
             settle_jiffies=SETTLE_JIFFIES,
-            observer=observer,
         )
-        for listener in (strategy, observer):
-            follow = getattr(listener, "follow", None)
-            if follow is not None:
-                follow(simulation)
         machine = self.machine(simulation.clock)
         try:
             outcome = simulation.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)

@@ -29,6 +29,23 @@ Driver = Callable[..., Simulation]
 """Makes a simulation: a `Simulation` or one of its subclasses, with the same arguments."""
 
 
+def prepared(driver: Driver, strategy: Strategy, observer: Observer | None, **options: Any) -> Simulation:
+    """A simulation that is about to start; the strategy and the observer are told, if they have a ``follow`` method.
+
+    Args:
+        driver: makes it.
+        strategy: picks its steps.
+        observer: called after each step.
+        options: of the simulation.
+    """
+    simulation = driver(strategy, observer=observer, **options)
+    for listener in (strategy, observer):
+        follow = getattr(listener, "follow", None)
+        if follow is not None:
+            follow(simulation)
+    return simulation
+
+
 class Program(Protocol):
     """A scenario with its parameters, bound to a lifecycle and a machine."""
 

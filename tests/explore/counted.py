@@ -10,7 +10,7 @@ from slabactors.actors import Actor, Clock, Timed, choose, join, operation, para
 from slabactors.actors import Spawn as SpawnRequest
 from slabactors.explore.dpor import Dpor
 from slabactors.explore.happens_before import trace_key
-from slabactors.explore.program import Execution
+from slabactors.explore.program import Execution, prepared
 from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import Simulation
 from slabactors.runtime.step import TimePolicy
@@ -174,11 +174,7 @@ class ActorProgram:
         self.time = time
 
     def execute(self, strategy, *, observer=None, time=None, driver=Simulation) -> Execution:
-        simulation = driver(strategy, time=time or self.time, observer=observer)
-        for listener in (strategy, observer):
-            follow = getattr(listener, "follow", None)
-            if follow is not None:
-                follow(simulation)
+        simulation = prepared(driver, strategy, observer, time=time or self.time)
         world = World(simulation.clock)
 
         async def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from slabactors.actors import Actor, Clock, Timed, choose, join, operation, sleep, spawn, tell
 from slabactors.errors import KernelBug, Kind
-from slabactors.explore.program import Driver, Execution
+from slabactors.explore.program import Driver, Execution, prepared
 from slabactors.runtime.simulated import Simulation, Strategy
 from slabactors.runtime.step import Observer, TimePolicy
 
@@ -143,17 +143,14 @@ class SmallProgram:
         time: TimePolicy | None = None,
         driver: Driver = Simulation,
     ) -> Execution:
-        simulation = driver(
+        simulation = prepared(
+            driver,
             strategy,
+            observer,
             time=time or self.time,
             settle_jiffies=self.settle_jiffies,
             steps_max=self.steps_max,
-            observer=observer,
         )
-        for listener in (strategy, observer):
-            follow = getattr(listener, "follow", None)
-            if follow is not None:
-                follow(simulation)
         world = World(simulation.clock)
         look = self.at_rest
         outcome = simulation.run(self.story(world), at_rest=(lambda: look(world)) if look is not None else None)
