@@ -11,6 +11,7 @@ from slabactors.actors.actor import (
     operation_of,
     operations,
 )
+from slabactors.actors.footprint import CountsDown, Narrow
 from slabactors.actors.path import (
     Choose,
     Join,
@@ -34,8 +35,10 @@ __all__ = [
     "Actor",
     "Choose",
     "Clock",
+    "CountsDown",
     "Join",
     "Message",
+    "Narrow",
     "Operation",
     "Request",
     "Sleep",

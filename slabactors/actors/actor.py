@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, MutableSeq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-from slabactors.actors.footprint import footprint
+from slabactors.actors.footprint import CountsDown, Narrow, Reach, footprint
 from slabactors.errors import Kind
 
 if TYPE_CHECKING:
@@ -38,13 +38,15 @@ class Operation:
         name: its method name.
         expression: the C expression it stands for, from the first line of its docstring.
         guard: when given, the message waits in the mailbox until ``guard(actor, *args)`` holds.
-        footprint: masks ``(reads, writes)``, see `slabactors.actors.footprint`.
+        footprint: masks ``(reads, writes)``, see `slabactors.actors.footprint`; whatever the state.
+        reach: the same, as what a delivery meets.
         frees: the object is freed by this step; any later message to it is a use after free.
         clock: may read the clock or set the actor's deadline.
         acquires: takes a lock that the actor is.
         releases: gives it back.
         parks: a path that waits here is at rest, not hung (an idle kworker).
         stale: the kind of bug that it is when this operation reaches an object already freed.
+        narrow: smaller footprints that it has in some states; the first one that applies is used.
     """
 
     __slots__ = (
@@ -56,8 +58,10 @@ class Operation:
         "function",
         "guard",
         "name",
+        "narrow",
         "owner",
         "parks",
+        "reach",
         "releases",
         "special",
         "stale",
@@ -76,6 +80,7 @@ class Operation:
         releases: bool = False,
         parks: bool = False,
         stale: Kind | None = None,
+        narrow: Sequence[Narrow | CountsDown] = (),
     ) -> None:
         self.function = function
         self.name = function.__name__
@@ -83,6 +88,8 @@ class Operation:
         self.expression = _expression(function)
         self.guard = guard
         self.footprint = footprint(reads, writes, frees=frees)
+        self.reach = Reach(*self.footprint)
+        self.narrow = tuple(narrow)
         self.frees = frees
         self.clock = clock
         self.acquires = acquires
@@ -90,6 +97,15 @@ class Operation:
         self.parks = parks
         self.special = frees or clock or acquires or releases
         self.stale = stale or (Kind.DOUBLE_FREE if frees else Kind.USE_AFTER_FREE)
+
+    def reach_in(self, actor: Actor, args: tuple[Any, ...]) -> Reach:
+        """What a delivery meets that is made in the state in which the actor is now."""
+        if actor.tombstone is None:
+            for narrow in self.narrow:
+                reach = narrow.reach(actor, args)
+                if reach is not None:
+                    return reach
+        return self.reach
 
     def __repr__(self) -> str:
         return f"<operation {self.owner}.{self.name}>"
@@ -122,6 +138,7 @@ def operation(
     releases: bool = False,
     parks: bool = False,
     stale: Kind | None = None,
+    narrow: Sequence[Narrow | CountsDown] = (),
 ) -> Callable[[Callable[Concatenate[A, P], R]], Callable[Concatenate[A, P], Coroutine[Any, Any, R]]]: ...
 def operation(
     function: Callable[..., Any] | None = None,
@@ -136,6 +153,7 @@ def operation(
     releases: bool = False,
     parks: bool = False,
     stale: Kind | None = None,
+    narrow: Sequence[Narrow | CountsDown] = (),
 ) -> Any:
     """Make a method a linearisation point: calling it makes a message, awaiting the message delivers it.
 
@@ -151,6 +169,8 @@ def operation(
         parks: a path that waits here is at rest, not hung.
         stale: what it is called when this reaches a freed object; ``use-after-free``, or ``double-free`` for one
             that frees.
+        narrow: smaller footprints that it has in some states, the first one that applies; see
+            `slabactors.actors.footprint`.
     """
 
     def decorate(method: Callable[..., Any]) -> Any:
@@ -165,6 +185,7 @@ def operation(
             releases=releases,
             parks=parks,
             stale=stale,
+            narrow=narrow,
         )
 
         def ask(actor: Actor, *args: Any, **kwargs: Any) -> Generator[Message, Any, Any]:

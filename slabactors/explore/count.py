@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from slabactors.actors import Actor, Operation
+from slabactors.actors.footprint import Reach
 from slabactors.explore.happens_before import Dep, Elem, Recorder, dep_of, trace_key
 from slabactors.explore.program import Execution, Program
 from slabactors.runtime.guided import GuidedSimulation
@@ -50,11 +51,12 @@ class _Prefix(Recorder):
         self.write(Dep((path.key, value)), path, guarded=False, barrier=False)
         return value
 
-    def delivered(self, path: SimPath, operation: Operation, actor: Actor, *, timer: bool, barrier: bool) -> None:
+    def delivered(
+        self, path: SimPath, operation: Operation, actor: Actor, reach: Reach, *, timer: bool, barrier: bool
+    ) -> None:
         """Write down a step."""
-        self.write(
-            dep_of(path.key, operation, actor), path, guarded=timer or operation.guard is not None, barrier=barrier
-        )
+        dep = dep_of(path.key, operation, actor, reach)
+        self.write(dep, path, guarded=timer or operation.guard is not None, barrier=barrier)
 
     def finished(self, simulation: GuidedSimulation) -> None:
         """Nothing moves any more."""

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from slabactors.actors import Actor, Operation
+from slabactors.actors.footprint import Reach
 from slabactors.explore.happens_before import Dep, Elem, Event, Recorder, dep_of
 from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import SimPath, Simulation
@@ -126,6 +127,9 @@ class Dpor(Recorder):
                 frame.tree.append(Branch(dep_of(key, operation, actor)))
             frame.current = frame.tree[0]
             self.stack.append(frame)
+            if self._is_asleep(frame):
+                self.statistics.probes += 1
+                return None
         assert frame.current is not None
         path = by_key.get(frame.current.dep.elem[0])
         if path is None:
@@ -135,14 +139,26 @@ class Dpor(Recorder):
         self._last_key = path.key
         return path
 
-    def delivered(self, path: SimPath, operation: Operation, actor: Actor, *, timer: bool, barrier: bool) -> None:
+    def delivered(
+        self, path: SimPath, operation: Operation, actor: Actor, reach: Reach, *, timer: bool, barrier: bool
+    ) -> None:
         """Write down the step, and go to the next frame."""
         self.statistics.deliveries += 1
-        dep = dep_of(path.key, operation, actor)
+        dep = dep_of(path.key, operation, actor, reach)
         event = self.write(dep, path, guarded=timer or operation.guard is not None, barrier=barrier)
         event.name = operation.name
+        if operation.narrow:
+            event.whole = dep_of(path.key, operation, actor)
         self._delivered.append(len(self.events) - 1)
         self._step(event)
+
+    @staticmethod
+    def _is_asleep(frame: Frame) -> bool:
+        """Whether a planned step need not be run after all.
+
+        It was planned with the largest footprint that it may have; with the one it has it was explored already.
+        """
+        return frame.current is not None and frame.current.dep.elem in frame.sleep
 
     def position_of(self, delivery: int) -> int | None:
         """The index of the event of the run's n-th delivery, counted from 1; choices are events as well."""
@@ -192,9 +208,13 @@ class Dpor(Recorder):
             return {}, []
         frame, dep = self.stack[self._depth - 1], self.events[self._depth - 1].dep
         assert frame.current is not None
-        sleep = {
-            elem: asleep for elem, asleep in frame.sleep.items() if elem[0] != dep.elem[0] and not asleep.conflicts(dep)
-        }
+        sleep = {}
+        for elem, asleep in frame.sleep.items():
+            if elem[0] == dep.elem[0] or asleep.conflicts(dep):
+                continue
+            still = asleep.after(dep)
+            if still is not None:
+                sleep[elem] = still
         return sleep, frame.current.tree
 
     def finished(self, simulation: GuidedSimulation) -> None:
@@ -243,7 +263,7 @@ class Dpor(Recorder):
     def _reverse(self, first: int, second: int, event: Event) -> None:
         """Plan to see ``second`` before ``first``: what has to run from the state before ``first``, in order."""
         events = self.events
-        dep = event.dep
+        dep = self._as_reversed(event)
         sequence: list[tuple[Dep, int]] = []
         for index in range(first + 1, len(events)):
             past = events[index].past
@@ -258,6 +278,11 @@ class Dpor(Recorder):
             return
         self.statistics.races += 1
         self._insert(frame.tree, sequence, uncertain=event.guarded)
+
+    @staticmethod
+    def _as_reversed(event: Event) -> Dep:
+        """What a step may meet when it comes before one that it depends on: the state is another one then."""
+        return event.dep if event.whole is None else event.whole
 
     @staticmethod
     def _surely_waits(event: Event, sequence: list[tuple[Dep, int]]) -> bool:
@@ -277,7 +302,14 @@ class Dpor(Recorder):
             if other.elem == dep.elem:
                 return not any(earlier.conflicts(other) or earlier.elem[0] == other.elem[0] for earlier in before)
             before.append(other)
-        return not any(other.conflicts(dep) or other.elem[0] == dep.elem[0] for other in before)
+        taken = 0
+        for other in before:
+            if other.conflicts(dep) or other.elem[0] == dep.elem[0]:
+                return False
+            if dep.shares_counter(other):
+                taken += other.reach.takes
+        # Steps that count down commute as long as something is left after all of them.
+        return not taken or taken < dep.reach.left
 
     def _insert(self, tree: list[Branch], sequence: list[tuple[Dep, int]], *, uncertain: bool) -> None:
         """Add a wakeup sequence to a tree, unless what is there covers it.

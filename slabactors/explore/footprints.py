@@ -12,7 +12,6 @@ from copy import copy
 from typing import Any
 
 from slabactors.actors import Actor, Message
-from slabactors.actors.footprint import conflict
 from slabactors.errors import SlabactorsError
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 
@@ -65,7 +64,9 @@ class FootprintCheck:
         return self._strategy.pick(enabled)
 
     def _check(self, one: Message, other: Message) -> None:
-        if conflict(one[0].footprint, other[0].footprint) or (one[0].clock and other[0].clock):
+        reach, its = one[0].reach_in(one[1], one[2]), other[0].reach_in(other[1], other[2])
+        counts_out = reach.counter & its.counter and reach.left <= its.takes
+        if reach.conflicts(its) or counts_out or (one[0].clock and other[0].clock):
             return
         names = (repr(one[0]), repr(other[0]))
         self.pairs[names] = self.pairs.get(names, 0) + 1

@@ -7,13 +7,18 @@ so what a step of one run depends on can be compared with a step of another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slabactors.actors import Actor, Operation
+from slabactors.actors.footprint import Reach
 from slabactors.runtime.simulated import SimPath, Simulation
 
 Elem = tuple[str, int | None]
 """A process of a wakeup sequence, by the key of its path; with the value, for what ``choose()`` returned."""
+
+
+NOWHERE = Reach(0, 0)
+"""What a choice meets."""
 
 
 @dataclass(slots=True)
@@ -23,35 +28,46 @@ class Dep:
     Attributes:
         elem: whose step it is.
         actor: the name of the actor that the step is taken at; empty for a choice.
-        reads: cells read.
-        writes: cells written.
+        reach: which cells of it.
         embedded: for a step that frees, the names of what goes with the object.
         clock: it reads or sets the clock.
     """
 
     elem: Elem
     actor: str = ""
-    reads: int = 0
-    writes: int = 0
+    reach: Reach = NOWHERE
     embedded: tuple[str, ...] = ()
     clock: bool = False
 
     def conflicts(self, other: Dep) -> bool:
         """Whether two steps of different paths meet somewhere."""
-        if self.actor == other.actor and (self.writes & (other.reads | other.writes) or other.writes & self.reads):
+        if self.actor == other.actor and self.reach.conflicts(other.reach):
             return True
         if self.clock and other.clock:
             return True
         return other.actor in self.embedded or self.actor in other.embedded
 
+    def shares_counter(self, other: Dep) -> bool:
+        """Whether both count the same counter down."""
+        return self.actor == other.actor and bool(self.reach.counter & other.reach.counter)
 
-def dep_of(key: str, operation: Operation, actor: Actor) -> Dep:
-    """The dependences of a delivery."""
+    def after(self, other: Dep) -> Dep | None:
+        """The same step when another has come first with which it does not conflict; None when they do after all.
+
+        They do when both take from a counter and nothing would be left.
+        """
+        if not other.reach.takes or not self.shares_counter(other):
+            return self
+        left = self.reach.left - other.reach.takes
+        return replace(self, reach=self.reach._replace(left=left)) if left > 0 else None
+
+
+def dep_of(key: str, operation: Operation, actor: Actor, reach: Reach | None = None) -> Dep:
+    """The dependences of a delivery; with its footprint whatever the state unless what it meets is given."""
     embedded: tuple[str, ...] = ()
     if operation.frees and actor.embedded:
         embedded = tuple(member.name for member in actor.family()[1:])
-    reads, writes = operation.footprint
-    return Dep((key, None), actor.name, reads, writes, embedded, operation.clock)
+    return Dep((key, None), actor.name, reach or operation.reach, embedded, operation.clock)
 
 
 @dataclass(slots=True)
@@ -65,6 +81,7 @@ class Event:
         causal: mask of those of them that it could not have come before: its path's own, and what led to it.
         conflicts: the earlier steps of others that it meets in a cell, and that did not lead to it; in order.
         name: of the operation.
+        whole: with the footprint that the step has whatever the state, when it was taken with a smaller one.
     """
 
     dep: Dep
@@ -73,6 +90,7 @@ class Event:
     causal: int
     conflicts: list[int]
     name: str = ""
+    whole: Dep | None = None
 
 
 class Recorder:
@@ -207,5 +225,5 @@ def trace_key(events: Sequence[Event]) -> frozenset[tuple[object, ...]]:
             if earlier.dep.elem[0] != process and earlier.dep.conflicts(event.dep)
         ]
         names.append(name)
-        key.append((*name, event.dep.actor, event.dep.writes, frozenset(met)))
+        key.append((*name, event.dep.actor, event.dep.reach.writes, frozenset(met)))
     return frozenset(key)

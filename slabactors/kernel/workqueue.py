@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from slabactors.actors import Actor, Clock, Spawn, Timed, operation
+from slabactors.actors import Actor, Clock, Narrow, Spawn, Timed, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.timer import apply_slack
 
@@ -74,7 +74,10 @@ class Work(Timed):
         self.pending = False
         self.deadline = None
 
-    @operation
+    def _pending(self) -> bool:
+        return self.pending
+
+    @operation(narrow=[Narrow(_pending, reads="pending")])
     def test_and_set_pending(self) -> bool:
         """``test_and_set_bit(WORK_STRUCT_PENDING)``: true when it was clear and the caller now has to queue the item.
 

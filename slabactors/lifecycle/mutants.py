@@ -42,9 +42,9 @@ class DestroyAfterShrink(V5):
         """Shrink first, then destroy at once if that was enough."""
         cache = await find_cache(params)
         assert cache.params is not None
-        if await cache.params.nr_pages() != 0:
+        if not await cache.params.no_pages():
             await kmem_cache_shrink(cpu, cache)
-        if await cache.params.nr_pages() == 0:
+        if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
             return
         await queue_delayed_work(cpu, cpu.machine.system_wq, cache.params.destroy, RETRY_JIFFIES)
@@ -60,11 +60,11 @@ class RetryAtOnce(V5):
         """Shrink again and again until the cache is empty."""
         cache = await find_cache(params)
         assert cache.params is not None
-        if await cache.params.nr_pages() == 0:
+        if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
             return
         await kmem_cache_shrink(cpu, cache)
-        if await cache.params.nr_pages() == 0:
+        if await cache.params.no_pages():
             return
         await queue_delayed_work(cpu, cpu.machine.system_wq, cache.params.destroy, 0)
 
@@ -79,7 +79,7 @@ class NoRetry(V5):
         """Shrink once, or destroy."""
         cache = await find_cache(params)
         assert cache.params is not None
-        if await cache.params.nr_pages() == 0:
+        if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
             return
         await kmem_cache_shrink(cpu, cache)

@@ -56,5 +56,5 @@ class PrePatch(Lifecycle):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Destroy the cache if it has no page left; else somebody's last page will queue this again."""
-        if await params.nr_pages() == 0:
+        if await params.no_pages():
             await kmem_cache_destroy(cpu, params.cache)

@@ -56,7 +56,7 @@ class Repaired(Lifecycle):
         """Shrink, then destroy if no page is left, else look again in a minute."""
         root = params.root
         await kmem_cache_shrink(cpu, params.cache)
-        if await params.nr_pages() != 0:
+        if not await params.no_pages():
             await queue_delayed_work(cpu, cpu.machine.system_wq, params.destroy, RETRY_JIFFIES)
         elif await root.claim(params.memcg.id):
             await kmem_cache_destroy(cpu, params.cache)

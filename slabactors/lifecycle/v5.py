@@ -66,11 +66,11 @@ class V5(Lifecycle):
         """Shrink a dead cache, or destroy it when it is empty."""
         cache = await find_cache(params)
         assert cache.params is not None
-        if await cache.params.nr_pages() == 0:
+        if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
             return
         await kmem_cache_shrink(cpu, cache)
-        if await cache.params.nr_pages() == 0:
+        if await cache.params.no_pages():
             return  # whoever released the last page has queued us again; destroying here would leave that run dangling
         await queue_delayed_work(cpu, cpu.machine.system_wq, cache.params.destroy, RETRY_JIFFIES)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, Clock, operation
+from slabactors.actors import Actor, Clock, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.locking import Mutex
 from slabactors.kernel.workqueue import Work, queue_work
@@ -52,10 +52,24 @@ class MemcgCacheParams(Actor):
         """``if (params->dead)``: a plain load."""
         return self.dead
 
+    def _pages(self) -> int:
+        return self.pages
+
+    def _none(self) -> int:
+        return 0
+
+    def _given(self, pages: int) -> int:
+        return pages
+
     @operation(reads="nr_pages")
     def nr_pages(self) -> int:
         """``atomic_read(&params->nr_pages)``."""
         return self.pages
+
+    @operation(reads="nr_pages", narrow=[CountsDown("nr_pages", _pages, _none)])
+    def no_pages(self) -> bool:
+        """``atomic_read(&params->nr_pages) == 0``: asking only that commutes with releases of other than the last."""
+        return self.pages == 0
 
     @operation(writes="nr_pages")
     def init_nr_pages(self) -> None:
@@ -67,7 +81,7 @@ class MemcgCacheParams(Actor):
         """``atomic_add(pages, &params->nr_pages)``."""
         self.pages += pages
 
-    @operation(writes="nr_pages")
+    @operation(writes="nr_pages", narrow=[CountsDown("nr_pages", _pages, _given)])
     def sub_and_test(self, pages: int) -> bool:
         """``atomic_sub_and_test(pages, &params->nr_pages)``: true when the last page went.
 
@@ -132,7 +146,23 @@ class MemCgroup(Actor):
         self.usage += bytes_charged
         return True
 
-    @operation(writes="usage dead references")
+    def _usage(self) -> int:
+        return self.usage
+
+    def _in_bytes(self, pages: int) -> int:
+        return pages * PAGE_SIZE
+
+    def _none(self) -> int:
+        return 0
+
+    def _alive(self, pages: int) -> bool:
+        return not self.dead
+
+    @operation(
+        reads="dead",
+        writes="usage kmem_reference",
+        narrow=[CountsDown("usage", _usage, _in_bytes), Narrow(_alive, reads="dead", writes="usage")],
+    )
     def uncharge(self, pages: int) -> bool:
         """``res_counter_uncharge(&memcg->kmem)``: true when a dead group's last page went and it has to be put."""
         self.usage -= pages * PAGE_SIZE
@@ -151,13 +181,16 @@ class MemCgroup(Actor):
         """``css->flags &= ~CSS_ONLINE``: no new reference by ``css_tryget()`` from here on."""
         self.online = False
 
-    @operation(writes="usage dead references")
+    @operation(reads="usage", writes="dead kmem_reference", narrow=[CountsDown("usage", _usage, _none, writes="dead")])
     def mark_dead(self) -> bool:
         """``memcg_kmem_mark_dead()``: true when nothing is charged and the kmem reference has to be put."""
         self.dead = True
         return self._drop_kmem()
 
-    @operation(reads="online", writes="references")
+    def _offline(self) -> bool:
+        return not self.online
+
+    @operation(reads="online", writes="references", narrow=[Narrow(_offline, reads="online")])
     def css_tryget(self) -> bool:
         """``css_tryget(&memcg->css)``: a reference, unless the group is going away."""
         if self.online:
@@ -174,7 +207,13 @@ class MemCgroup(Actor):
         """``mem_cgroup_get()``."""
         self.references += 1
 
-    @operation(writes="references")
+    def _references(self) -> int:
+        return self.references
+
+    def _one(self) -> int:
+        return 1
+
+    @operation(writes="references", narrow=[CountsDown("references", _references, _one)])
     def put(self) -> bool:
         """``mem_cgroup_put()``: true when that was the last reference."""
         self.references -= 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, operation
+from slabactors.actors import Actor, Narrow, operation
 from slabactors.errors import KernelBug, Kind
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ class PageAllocator(Actor):
         self.failures = 0
         self.frees = 0
 
-    @operation
+    def _plenty(self, order: int, *_: object) -> bool:
+        return self.free - (1 << order) >= self.watermark_low
+
+    @operation(narrow=[Narrow(_plenty, writes="free slabs_made")])
     def get_pages(self, order: int, *, reclaiming: bool = False) -> int | None:
         """``get_page_from_freelist()``: the number of the new page block, or none.
 
@@ -59,7 +62,7 @@ class PageAllocator(Actor):
         self.slabs_made += 1
         return self.slabs_made - 1
 
-    @operation
+    @operation(writes="free")
     def free_pages(self, order: int) -> None:
         """``__free_pages()``."""
         self.free += 1 << order
@@ -70,11 +73,14 @@ class PageAllocator(Actor):
     def _woken(self) -> bool:
         return self.kswapd_woken
 
-    @operation(guard=_woken, parks=True)
+    @operation(guard=_woken, reads="kswapd_woken", parks=True)
     def kswapd_sleep(self) -> None:
         """``kswapd_try_to_sleep()``: returns when an allocation has found the zone below its low watermark."""
 
-    @operation
+    def _short(self) -> bool:
+        return self.free < self.watermark_high
+
+    @operation(reads="free", writes="kswapd_woken", narrow=[Narrow(_short, reads="free")])
     def balanced(self) -> bool:
         """``zone_watermark_ok()`` for the high watermark; kswapd may sleep again when it holds."""
         if self.free >= self.watermark_high:
@@ -82,7 +88,7 @@ class PageAllocator(Actor):
             return True
         return False
 
-    @operation
+    @operation(writes="kswapd_woken")
     def give_up(self) -> None:
         """``prepare_kswapd_sleep()``: nothing to reclaim was found; sleeps until the next allocation wakes it."""
         self.kswapd_woken = False

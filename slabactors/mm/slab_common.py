@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, operation
+from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import Kind
 from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache
 
@@ -56,28 +56,40 @@ class KmemCache(Actor):
         """``root->memcg_params->memcg_caches[id]``."""
         return self.memcg_caches.get(memcg_id)
 
-    @operation(writes="memcg_caches")
+    def _absent(self, memcg_id: int) -> bool:
+        return memcg_id not in self.memcg_caches
+
+    def _bare(self) -> bool:
+        return not self.memcg_caches
+
+    def _published(self) -> int:
+        return self.published
+
+    def _one(self) -> int:
+        return 1
+
+    @operation(writes="memcg_caches published")
     def publish(self, memcg_id: int, child: KmemCache) -> None:
         """``memcg_caches[id] = child``: allocations find the child from here on."""
         self.memcg_caches[memcg_id] = child
         self.published += 1
 
-    @operation(writes="memcg_caches")
+    @operation(writes="memcg_caches", narrow=[Narrow(_absent, reads="memcg_caches")])
     def clear_slot(self, memcg_id: int) -> None:
         """``memcg_caches[id] = NULL``."""
         self.memcg_caches.pop(memcg_id, None)
 
-    @operation(writes="memcg_caches")
+    @operation(writes="memcg_caches", narrow=[Narrow(_absent, reads="memcg_caches")])
     def claim(self, memcg_id: int) -> bool:
         """``xchg(&memcg_caches[id], NULL)``: true for the one who destroys the child."""
         return self.memcg_caches.pop(memcg_id, None) is not None
 
-    @operation(writes="memcg_caches")
+    @operation(writes="memcg_caches", narrow=[Narrow(_bare, reads="memcg_caches")])
     def claim_any(self) -> KmemCache | None:
         """``xchg(&memcg_caches[*], NULL)``: a child that the caller has to destroy, if one is left."""
         return self.memcg_caches.pop(min(self.memcg_caches)) if self.memcg_caches else None
 
-    @operation(writes="memcg_caches")
+    @operation(writes="published", narrow=[CountsDown("published", _published, _one)])
     def child_gone(self) -> None:
         """``atomic_dec(&nr_children)``: the last touch of the root by who destroyed a child."""
         self.published -= 1
@@ -85,7 +97,7 @@ class KmemCache(Actor):
     def _childless(self) -> bool:
         return self.published == 0
 
-    @operation(guard=_childless, reads="memcg_caches")
+    @operation(guard=_childless, reads="published")
     def wait_childless(self) -> None:
         """``wait_event(nr_children == 0)``: until nobody is destroying a child."""
 

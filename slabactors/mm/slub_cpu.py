@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, operation
+from slabactors.actors import Actor, Narrow, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.mm.slub_slab import Slab, SlabObject
 
@@ -117,12 +117,15 @@ class KmemCacheCpu(Actor):
         self.pobjects += free
         return drained
 
-    @operation
+    @operation(reads="page partial")
     def has_slab(self) -> bool:
         """``has_cpu_slab()``: read by the CPU that flushes, without any lock."""
         return self.page is not None or bool(self.partial)
 
-    @operation(guard=_irqs_on)
+    def _bare(self) -> bool:
+        return self.page is None and not self.partial
+
+    @operation(guard=_irqs_on, narrow=[Narrow(_bare, reads="page partial irqs_off")])
     def begin_flush(self) -> tuple[Slab | None, list[int], list[Slab]]:
         """``flush_slab()``: gives up the current slab with its freelist, and the partial list, newest first."""
         page, freelist, partial = self.page, self.freelist, self.partial[::-1]
@@ -130,7 +133,7 @@ class KmemCacheCpu(Actor):
         self.irqs_off = page is not None or bool(partial)
         return page, freelist, partial
 
-    @operation
+    @operation(writes="irqs_off", narrow=[Narrow(_irqs_on, reads="irqs_off")])
     def end_flush(self) -> None:
         """``local_irq_restore()``."""
         self.irqs_off = False
@@ -164,13 +167,13 @@ class KmemCacheNode(Actor):
     def _too_many(self) -> bool:
         return len(self.partial) > self.min_partial
 
-    @operation(guard=_unlocked, acquires=True)
+    @operation(guard=_unlocked, acquires=True, reads="partial", writes="locked")
     def lock(self) -> list[Slab]:
         """``spin_lock(&n->list_lock)``: the partial list as it is, head first."""
         self.locked = True
         return list(self.partial)
 
-    @operation(releases=True)
+    @operation(releases=True, writes="locked")
     def unlock(self) -> None:
         """``spin_unlock(&n->list_lock)``."""
         self.locked = False
@@ -180,35 +183,38 @@ class KmemCacheNode(Actor):
         """``n->nr_partial``: read without the lock."""
         return len(self.partial)
 
-    @operation
+    @operation(writes="nr_slabs")
     def inc_slabs(self, objects: int) -> None:
         """``inc_slabs_node()``."""
         self.nr_slabs += 1
         self.total_objects += objects
 
-    @operation
+    @operation(writes="nr_slabs")
     def dec_slabs(self, objects: int) -> None:
         """``dec_slabs_node()``."""
         self.nr_slabs -= 1
         self.total_objects -= objects
 
-    @operation(releases=True)
+    @operation(releases=True, writes="partial locked")
     def remove_and_unlock(self, slabs: list[Slab]) -> None:
         """``remove_partial(n, page); spin_unlock()``."""
         for slab in slabs:
             self._list_del(slab)
         self.locked = False
 
-    @operation(releases=True)
+    def _stays(self, slab: Slab) -> bool:
+        return not (self._too_many() and slab in self.partial)
+
+    @operation(releases=True, writes="partial locked", narrow=[Narrow(_stays, reads="partial", writes="locked")])
     def remove_if_too_many_and_unlock(self, slab: Slab) -> bool:
         """``if (n->nr_partial > s->min_partial) remove_partial()``: whether an emptied slab is to go."""
-        discard = self._too_many() and slab in self.partial
+        discard = not self._stays(slab)
         if discard:
             self.partial.remove(slab)
         self.locked = False
         return discard
 
-    @operation(releases=True)
+    @operation(releases=True, writes="partial locked")
     def add_and_unlock(self, slab: Slab, tail: bool) -> None:
         """``add_partial(n, page, tail); spin_unlock()``."""
         if tail:
@@ -217,7 +223,7 @@ class KmemCacheNode(Actor):
             self.partial.insert(0, slab)
         self.locked = False
 
-    @operation(releases=True)
+    @operation(releases=True, writes="partial locked")
     def add_unfrozen_and_unlock(self, slabs: list[tuple[Slab, int]]) -> list[Slab]:
         """``unfreeze_partials()`` under the lock: lists slabs at the tail; empty ones above the limit come back.
 
@@ -236,32 +242,38 @@ class KmemCacheNode(Actor):
         self.locked = False
         return discard[::-1]
 
-    @operation(releases=True)
+    @staticmethod
+    def _sorted(seen: list[tuple[Slab, int]]) -> list[Slab]:
+        kept = [pair for pair in reversed(seen) if pair[1]]
+        kept.sort(key=lambda pair: -pair[1])
+        return [slab for slab, _ in kept]
+
+    def _is_sorted(self, seen: list[tuple[Slab, int]]) -> bool:
+        return self._sorted(seen) == self.partial
+
+    @operation(releases=True, writes="partial locked", narrow=[Narrow(_is_sorted, reads="partial", writes="locked")])
     def sort_and_unlock(self, seen: list[tuple[Slab, int]]) -> list[Slab]:
         """``list_splice()`` of the buckets: fullest first, equals in reversed order; the empty ones come back.
 
         Args:
             seen: the listed slabs, head first, with the objects in use that the walk saw.
         """
-        empty = [slab for slab, inuse in seen if inuse == 0]
-        kept = [pair for pair in reversed(seen) if pair[1]]
-        kept.sort(key=lambda pair: -pair[1])
-        self.partial = [slab for slab, _ in kept]
+        self.partial = self._sorted(seen)
         self.locked = False
-        return empty[::-1]
+        return [slab for slab, inuse in reversed(seen) if inuse == 0]
 
     @operation(reads="partial")
     def listed(self) -> list[Slab]:
         """``list_for_each_entry_safe(page, &n->partial)`` without the lock, when the cache is closed."""
         return list(self.partial)
 
-    @operation
+    @operation(writes="partial")
     def take_empty(self, slabs: list[Slab]) -> None:
         """``remove_partial()`` without the lock: the cache is being closed, nobody else should be here."""
         for slab in slabs:
             self._list_del(slab)
 
-    @operation
+    @operation(reads="partial nr_slabs")
     def slabs_left(self) -> int:
         """``n->nr_partial || slabs_node(s, node)``: how many slabs the cache still has when it is closed."""
         return max(self.nr_slabs, len(self.partial))

@@ -125,7 +125,7 @@ class Slab(Actor):
             return Freed.FROZEN
         return Freed.EMPTY if empties and not self.frozen else Freed.NOTHING_MORE
 
-    @operation
+    @operation(reads="inuse freelist")
     def counters(self) -> Counters:
         """``READ_ONCE(page->counters)``."""
         return Counters(self.inuse, len(self.freelist))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slabactors.actors import Actor, Message, Operation
+from slabactors.actors.footprint import Reach
 from slabactors.errors import ForeignAwait, KernelBug
 from slabactors.runtime.simulated import SimPath, Simulation, host_error
 from slabactors.runtime.step import CLOCK, Ending, Outcome, TimePolicy, touched_freed, uncaught
@@ -49,13 +50,16 @@ class Guide(Protocol):
         """What a path's ``choose()`` returns."""
         ...
 
-    def delivered(self, path: SimPath, operation: Operation, actor: Actor, *, timer: bool, barrier: bool) -> None:
+    def delivered(
+        self, path: SimPath, operation: Operation, actor: Actor, reach: Reach, *, timer: bool, barrier: bool
+    ) -> None:
         """A step was taken; its path is about to go on.
 
         Args:
             path: whose step it was.
             operation: what was delivered.
             actor: to whom.
+            reach: which cells of it the step met.
             timer: a timer fired, or a sleeper woke.
             barrier: and that because nothing else could move: ordered against every other step.
         """
@@ -132,6 +136,7 @@ class GuidedSimulation(Simulation):
         self.deliveries += 1
         operation, actor, args = path.request
         timer = path.deadline is not None
+        reach = operation.reach_in(actor, args) if operation.narrow else operation.reach
         try:
             if actor.tombstone is not None:
                 touched_freed(operation, actor, actor.tombstone, path)
@@ -142,13 +147,13 @@ class GuidedSimulation(Simulation):
             if path.deadline is not None:
                 self._fired(path, count)
             self._stop(path, raised, operation, actor)
-            self.guide.delivered(path, operation, actor, timer=timer, barrier=barrier)
+            self.guide.delivered(path, operation, actor, operation.reach, timer=timer, barrier=barrier)
         else:
             if operation.special:
                 self._special(path, operation, actor, count)
             if actor.guarded:
                 self._recheck(actor)
-            self.guide.delivered(path, operation, actor, timer=timer, barrier=barrier)
+            self.guide.delivered(path, operation, actor, reach, timer=timer, barrier=barrier)
             self._go_on(path, reply, operation, actor)
         self.guide.resumed()
 

@@ -6,7 +6,21 @@ import random
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
-from slabactors.actors import Actor, Clock, Timed, choose, join, operation, parallel, sleep, spawn, start, tell
+from slabactors.actors import (
+    Actor,
+    Clock,
+    CountsDown,
+    Narrow,
+    Timed,
+    choose,
+    join,
+    operation,
+    parallel,
+    sleep,
+    spawn,
+    start,
+    tell,
+)
 from slabactors.actors import Spawn as SpawnRequest
 from slabactors.explore.dpor import Dpor
 from slabactors.explore.happens_before import trace_key
@@ -25,6 +39,9 @@ class World:
 
     def var(self, name: str, value: int = 0) -> Var:
         return self.actors.setdefault(name, Var(name, value))
+
+    def tank(self, name: str) -> Tank:
+        return self.actors.setdefault(name, Tank(name, 2))
 
     def lock(self, name: str) -> Lock:
         return self.actors.setdefault(name, Lock(name))
@@ -71,6 +88,51 @@ class Var(Actor):
     @operation(frees=True)
     def free(self) -> None:
         """``kfree``."""
+
+
+class Tank(Actor):
+    """A counter whose taker is told when it has taken the last; a light goes on then, for somebody to put out."""
+
+    def __init__(self, name: str, level: int) -> None:
+        super().__init__(name)
+        self.level = level
+        self.light = False
+
+    def _level(self) -> int:
+        return self.level
+
+    def _number(self, number: int) -> int:
+        return number
+
+    def _nothing(self) -> int:
+        return 0
+
+    def _dark(self) -> bool:
+        return not self.light
+
+    @operation(writes="level light", narrow=[CountsDown("level", _level, _number)])
+    def take(self, number: int) -> bool:
+        """``atomic_sub_and_test()``."""
+        self.level -= number
+        if self.level == 0:
+            self.light = True
+        return self.level == 0
+
+    @operation(reads="level", narrow=[CountsDown("level", _level, _nothing)])
+    def is_empty(self) -> bool:
+        """``atomic_read() == 0``."""
+        return self.level <= 0
+
+    @operation(writes="level")
+    def fill(self) -> None:
+        """``atomic_inc()``."""
+        self.level += 1
+
+    @operation(writes="light", narrow=[Narrow(_dark, reads="light")])
+    def claim(self) -> bool:
+        """``xchg(&light, false)``."""
+        was, self.light = self.light, False
+        return was
 
 
 class Lock(Actor):
@@ -192,7 +254,9 @@ class ActorProgram:
 
 def values(execution: Execution) -> Hashable:
     """What a complete run left behind: the variables, and what was broken."""
-    variables = sorted((name, actor.value) for name, actor in execution.world.actors.items() if isinstance(actor, Var))
+    actors = execution.world.actors
+    variables = sorted((name, actor.value) for name, actor in actors.items() if isinstance(actor, Var))
+    variables += [(name, (actor.level, actor.light)) for name, actor in actors.items() if isinstance(actor, Tank)]
     broken = sorted(one.outcome.bug.clause for one in execution.simulation.broken)
     return tuple(variables), tuple(broken)
 
@@ -200,7 +264,14 @@ def values(execution: Execution) -> Hashable:
 class Explored:
     """What an exhaustive search saw."""
 
-    def __init__(self, program, *, time: TimePolicy | None = None, most: int = 50_000) -> None:
+    def __init__(
+        self,
+        program,
+        *,
+        time: TimePolicy | None = None,
+        most: int = 50_000,
+        observe: Callable[[Execution], Hashable] = values,
+    ) -> None:
         self.dpor = Dpor()
         self.traces: list[frozenset] = []
         self.outcomes: set[Hashable] = set()
@@ -208,7 +279,7 @@ class Explored:
             execution = program.execute(self.dpor, time=time, driver=GuidedSimulation)
             if self.dpor.complete:
                 self.traces.append(trace_key(self.dpor.events))
-                self.outcomes.add(values(execution))
+                self.outcomes.add(observe(execution))
             if not self.dpor.advance():
                 return
         raise OverflowError(f"more than {most} runs")
@@ -385,22 +456,6 @@ def patch(*, runs: int = 3) -> ActorProgram:
 # -- random programs ---------------------------------------------------------------------------------------------------
 
 
-def random_program(seed: int) -> ActorProgram:
-    """Two or three paths of up to four operations of every sort there is."""
-    source = random.Random(f"program {seed}")
-    plans = [[_random_operation(source) for _ in range(source.randint(1, 4))] for _ in range(source.randint(2, 3))]
-    if sum(map(len, plans)) > 8:
-        plans = plans[:2]
-
-    def make(plan):
-        async def path(world: World) -> None:
-            await _play(world, plan)
-
-        return path
-
-    return ActorProgram(*[make(plan) for plan in plans])
-
-
 KINDS = {
     "get": 3,
     "put": 4,
@@ -419,9 +474,30 @@ KINDS = {
 }
 """Operations with how often they come up."""
 
+COUNTING = {"take": 6, "empty": 4, "fill": 2, "claim": 3, "get": 1, "put": 1, "if": 2, "lock": 1}
+"""Those of programs that are about footprints that depend on the state."""
 
-def _random_operation(source: random.Random) -> tuple[Any, ...]:
-    kind = source.choices(list(KINDS), list(KINDS.values()))[0]
+
+def random_program(seed: int, kinds: dict[str, int] = KINDS) -> ActorProgram:
+    """Two or three paths of up to four operations."""
+    source = random.Random(f"program {seed}")
+    plans = [
+        [_random_operation(source, kinds) for _ in range(source.randint(1, 4))] for _ in range(source.randint(2, 3))
+    ]
+    if sum(map(len, plans)) > 8:
+        plans = plans[:2]
+
+    def make(plan):
+        async def path(world: World) -> None:
+            await _play(world, plan)
+
+        return path
+
+    return ActorProgram(*[make(plan) for plan in plans])
+
+
+def _random_operation(source: random.Random, kinds: dict[str, int]) -> tuple[Any, ...]:
+    kind = source.choices(list(kinds), list(kinds.values()))[0]
     return kind, source.choice("xyz"), source.choice("xyz"), source.randint(0, 2)
 
 
@@ -453,6 +529,17 @@ async def _play(world: World, plan: list[tuple[Any, ...]]) -> None:
                 await world.alarm("alarm" + one).clear()
             case "sleep":
                 await sleep(5 + number)
+            case "take":
+                if await world.tank("tank").take(1 + number // 2):
+                    await world.var(one).put(number)
+            case "empty":
+                if await world.tank("tank").is_empty():
+                    await world.var(one).add(1)
+            case "fill":
+                await world.tank("tank").fill()
+            case "claim":
+                if await world.tank("tank").claim():
+                    await world.var(one).put(number)
             case "spawn":
                 task = await spawn(_play(world, [("put", one, other, number)]), name="child")
                 await world.var(other).get()

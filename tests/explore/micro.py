@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slabactors.actors import Clock, Timed, operation, parallel, spawn
+from slabactors.actors import Clock, CountsDown, Narrow, Timed, operation, parallel, spawn
 from slabactors.errors import KernelBug, Kind
 from slabactors.explore.program import Driver, Execution, prepared
 from slabactors.runtime.simulated import Simulation, Strategy
@@ -46,6 +46,30 @@ class DeadCache(Timed):
         self.empty_pages = 1
         self.destroyed = 0
 
+    def _nr(self) -> int:
+        return self.nr
+
+    def _one(self) -> int:
+        return 1
+
+    def _none(self) -> int:
+        return 0
+
+    def _empty_pages(self) -> int:
+        return self.empty_pages
+
+    def _alive(self) -> bool:
+        return not self.dead
+
+    def _pending(self) -> bool:
+        return self.pending
+
+    def _gone(self) -> bool:
+        return self.destroyed > 0
+
+    def _swept(self) -> bool:
+        return not self.empty_pages
+
     def _touch(self) -> None:
         if self.destroyed:
             raise KernelBug(Kind.USE_AFTER_FREE, "a destroyed cache was touched", clause="touched after destroy")
@@ -63,13 +87,31 @@ class DeadCache(Timed):
             self.pending = True
             self.queued += 1
 
-    @operation(reads="destroyed dead", writes="nr pending queued")
+    @operation(
+        reads="destroyed dead",
+        writes="nr pending queued",
+        narrow=[
+            CountsDown("nr", _nr, _one, reads="destroyed"),
+            Narrow(_alive, reads="destroyed dead", writes="nr"),
+            Narrow(_pending, reads="destroyed dead pending", writes="nr"),
+        ],
+    )
     def release(self) -> bool:
         """``free()``: true when that was the last object of a dead cache."""
         self._touch()
         return self._drop()
 
-    @operation(reads="destroyed dead", writes="empty_pages nr pending queued")
+    @operation(
+        reads="destroyed dead",
+        writes="empty_pages nr pending queued",
+        narrow=[
+            Narrow(_gone, reads="destroyed"),
+            Narrow(_swept, reads="destroyed empty_pages"),
+            CountsDown("nr", _nr, _empty_pages, reads="destroyed", writes="empty_pages"),
+            Narrow(_alive, reads="destroyed dead", writes="empty_pages nr"),
+            Narrow(_pending, reads="destroyed dead pending", writes="empty_pages nr"),
+        ],
+    )
     def shrink_once(self) -> bool:
         """``shrink_slab()``: true when that was the last object of a dead cache."""
         if self.destroyed or not self.empty_pages:
@@ -90,7 +132,7 @@ class DeadCache(Timed):
         self.pending = True
         self.queued += 1
 
-    @operation(writes="dead pending queued")
+    @operation(writes="dead pending queued", narrow=[Narrow(_pending, reads="pending", writes="dead")])
     def offline(self) -> bool:
         """``dead = true``, and the work is queued: whether it was pending already."""
         self.dead = True
@@ -108,7 +150,13 @@ class DeadCache(Timed):
         self.queued -= 1
         self.pending = False
 
-    @operation(guard=_has_work, reads="nr", writes="pending queued destroyed", parks=True)
+    @operation(
+        guard=_has_work,
+        reads="nr",
+        writes="pending queued destroyed",
+        parks=True,
+        narrow=[CountsDown("nr", _nr, _none, reads="destroyed", writes="pending queued")],
+    )
     def pop_and_destroy(self) -> bool:
         """``pop, read and destroy``: true when there was nothing left."""
         self.queued -= 1
@@ -125,7 +173,7 @@ class DeadCache(Timed):
         if self.destroyed:
             raise KernelBug(Kind.DOUBLE_DESTROY, "the destroy work ran twice", clause="work ran on a destroyed cache")
 
-    @operation(reads="nr destroyed")
+    @operation(reads="nr destroyed", narrow=[CountsDown("nr", _nr, _none, reads="destroyed")])
     def is_empty(self) -> bool:
         """``nr_pages == 0``."""
         self._ran_on_destroyed()
@@ -137,7 +185,16 @@ class DeadCache(Timed):
         self._ran_on_destroyed()
         self.destroyed += 1
 
-    @operation(reads="destroyed dead", writes="empty_pages nr pending queued")
+    @operation(
+        reads="destroyed dead",
+        writes="empty_pages nr pending queued",
+        narrow=[
+            Narrow(_swept, reads="destroyed empty_pages"),
+            CountsDown("nr", _nr, _empty_pages, reads="destroyed", writes="empty_pages"),
+            Narrow(_alive, reads="destroyed dead", writes="empty_pages nr"),
+            Narrow(_pending, reads="destroyed dead pending", writes="empty_pages nr"),
+        ],
+    )
     def shrink(self) -> None:
         """``kmem_cache_shrink()``."""
         self._touch()
@@ -147,7 +204,12 @@ class DeadCache(Timed):
             if self.nr == 0 and self.dead:
                 self._schedule()
 
-    @operation(reads="destroyed nr", writes="pending", clock=True)
+    @operation(
+        reads="destroyed nr",
+        writes="pending",
+        clock=True,
+        narrow=[CountsDown("nr", _nr, _none, reads="destroyed", writes="pending")],
+    )
     def look_again(self) -> None:
         """``if (nr_pages) queue_delayed_work(60 * HZ)``."""
         self._touch()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from math import factorial
 
 import pytest
 
 from slabactors.explore.count import count
+from slabactors.explore.program import Execution
 from slabactors.runtime.step import TimePolicy
 from tests.explore import counted as programs
-from tests.explore.counted import ActorProgram, Explored, random_program, values
+from tests.explore.counted import COUNTING, ActorProgram, Explored, random_program, values
+from tests.explore.micro import Micro
 
 ORACLES = [
     *[(f"counter({n})", programs.counter(n), factorial(n) ** 2) for n in (1, 2, 3, 4)],
@@ -87,3 +90,36 @@ def test_random_programs_lose_and_repeat_no_trace(block: int, time: TimePolicy) 
         except AssertionError as error:
             raise AssertionError(f"random_program({seed}), {time}: {error}") from error
     assert seen > 200
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_random_programs_that_count_down_lose_and_repeat_no_trace(block: int) -> None:
+    """Fifty random programs a block whose operations meet fewer cells in some states than in others."""
+    seen = 0
+    for seed in range(50 * block, 50 * block + 50):
+        try:
+            seen += check(random_program(seed, COUNTING), TimePolicy.QUIESCENT)
+        except OverflowError:
+            continue
+        except AssertionError as error:
+            raise AssertionError(f"random_program({seed}, COUNTING): {error}") from error
+    assert seen > 400
+
+
+@pytest.mark.parametrize(
+    ("variant", "cpus", "traces"), [("fixed", 2, 19), ("fixed", 3, 26), ("v5", 2, 22), ("v5", 3, 30), ("naive", 2, 81)]
+)
+def test_the_micro_problem_takes_one_execution_a_trace(variant: str, cpus: int, traces: int) -> None:
+    """Frees that miss the last object commute: the traces grow with the number of CPUs, not with their orders."""
+    program = Micro(variant, cpus, 1)
+    exact = count(program, observe=_seen)
+    explored = Explored(program, observe=_seen)
+    assert len(explored.traces) == traces
+    assert set(explored.traces) == exact.traces
+    assert explored.outcomes == exact.outcomes
+    assert explored.dpor.statistics.blocked == 0
+
+
+def _seen(execution: Execution) -> Hashable:
+    cache = execution.world
+    return cache.destroyed, cache.nr, tuple(sorted(one.outcome.bug.clause for one in execution.simulation.broken))

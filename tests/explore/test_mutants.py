@@ -10,7 +10,7 @@ from slabactors.explore import dpor
 from slabactors.explore.dpor import Dpor
 from slabactors.explore.happens_before import Dep, Recorder
 from tests.explore import counted
-from tests.explore.counted import ActorProgram, Explored, random_program
+from tests.explore.counted import COUNTING, ActorProgram, Explored, random_program
 
 ORACLES: dict[str, tuple[Callable[[], ActorProgram], int]] = {
     "counter": (lambda: counted.counter(3), 36),
@@ -115,3 +115,48 @@ def test_wakeup_sequences_that_are_cut_short_are_noticed(monkeypatch: pytest.Mon
     original = Dpor._insert
     monkeypatch.setattr(Dpor, "_insert", lambda self, tree, sequence: original(self, tree, sequence[-1:]))
     assert differs(monkeypatch)
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """Breaks a part of the search, and says whether that shows in programs that count down."""
+    programs = [random_program(seed, COUNTING) for seed in (*range(40), 224, 382)]
+    wanted = [Explored(program).traces for program in programs]
+
+    def differs_with(owner: type, name: str, value: object) -> bool:
+        monkeypatch.setattr(owner, name, value)
+        for program, traces in zip(programs, wanted, strict=True):
+            try:
+                found = Explored(program, most=10 * len(traces) + 10).traces
+            except (OverflowError, AssertionError, IndexError, KeyError):
+                return True
+            if len(found) != len(traces) or set(found) != set(traces):
+                return True
+        return False
+
+    return differs_with
+
+
+def test_programs_that_count_down_are_explored_alike_twice(counting) -> None:
+    """The baseline of the mutants below."""
+    assert not counting(Dep, "after", Dep.after)
+
+
+def test_sleepers_that_never_notice_an_emptied_counter_are_noticed(counting) -> None:
+    """A sleeping step goes on sleeping when another has taken what it would have left."""
+    assert counting(Dep, "after", lambda self, other: self)
+
+
+def test_sequences_that_empty_a_counter_together_are_noticed(counting) -> None:
+    """A step is taken to commute with all that count down, however much they take together."""
+    assert counting(Dep, "shares_counter", lambda self, other: False)
+
+
+def test_a_footprint_that_is_taken_from_the_other_order_is_noticed(counting) -> None:
+    """A step that is planned before another keeps the small footprint that it had after it."""
+    assert counting(Dpor, "_as_reversed", staticmethod(lambda event: event.dep))
+
+
+def test_planned_steps_that_sleep_are_not_run_again(counting) -> None:
+    """Without the look at what sleeps, traces are repeated."""
+    assert counting(Dpor, "_is_asleep", staticmethod(lambda frame: False))

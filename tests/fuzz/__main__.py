@@ -9,25 +9,29 @@ import sys
 import time as wall
 
 from slabactors.runtime.step import TimePolicy
-from tests.explore.counted import random_program
+from tests.explore.counted import COUNTING, KINDS, random_program
 from tests.explore.test_dpor import check
+
+KIND_SETS = {"KINDS": KINDS, "COUNTING": COUNTING}
+POLICIES = (TimePolicy.QUIESCENT, TimePolicy.ADVERSARIAL)
 
 
 def main(programs: int, first: int) -> int:
-    """Check each program under both clock policies; how many failed."""
+    """Check each program of each sort under both clock policies; how many failed."""
     started = wall.monotonic()
     traces = checked = skipped = failed = 0
+    variants = [(name, kinds, policy) for name, kinds in KIND_SETS.items() for policy in POLICIES]
     for seed in range(first, first + programs):
-        for policy in (TimePolicy.QUIESCENT, TimePolicy.ADVERSARIAL):
+        for name, kinds, policy in variants:
             try:
-                traces += check(random_program(seed), policy)
+                traces += check(random_program(seed, kinds), policy)
                 checked += 1
             except OverflowError:
                 skipped += 1
             except AssertionError as error:
                 failed += 1
                 what = str(error).partition("\n")[0] or "outcomes differ"
-                print(f"random_program({seed}), {policy}: {what}", flush=True)
+                print(f"random_program({seed}, {name}), {policy}: {what}", flush=True)
         if (seed - first) % 500 == 499:
             print(f"{seed - first + 1} programs, {traces} traces, {wall.monotonic() - started:.0f} s", flush=True)
     seconds = wall.monotonic() - started
