@@ -61,7 +61,8 @@ class Statistics:
     Attributes:
         executions: complete runs: one a trace.
         blocked: runs in which everything enabled was asleep; none, if the algorithm is right.
-        probes: runs given up because a planned step turned out to wait for a guard.
+        probes: runs given up because a planned step turned out to wait for a guard, or to meet so little that it had
+            been explored already.
         deliveries: steps in all runs.
         depth: the most steps of one run.
         races: reversals planned.
@@ -116,6 +117,12 @@ class Dpor(Recorder):
             if not frame.tree and simulation.idle:
                 # Several timers are due, and nothing else can move: each of them may be first.
                 frame.tree.extend(Branch(dep_of(path.key, *path.request[:2])) for path in enabled)
+            if self._is_redundant(frame):
+                self.statistics.probes += 1
+                if frame.tree:
+                    frame.current = frame.tree[0]
+                    self.stack.append(frame)  # there may be more planned here
+                return None
             if not frame.tree:
                 awake = [key for key in by_key if (key, None) not in frame.sleep]
                 if not awake:
@@ -127,9 +134,6 @@ class Dpor(Recorder):
                 frame.tree.append(Branch(dep_of(key, operation, actor)))
             frame.current = frame.tree[0]
             self.stack.append(frame)
-            if self._is_asleep(frame):
-                self.statistics.probes += 1
-                return None
         assert frame.current is not None
         path = by_key.get(frame.current.dep.elem[0])
         if path is None:
@@ -152,13 +156,15 @@ class Dpor(Recorder):
         self._delivered.append(len(self.events) - 1)
         self._step(event)
 
-    @staticmethod
-    def _is_asleep(frame: Frame) -> bool:
-        """Whether a planned step need not be run after all.
+    def _is_redundant(self, frame: Frame) -> bool:
+        """Whether what was planned up to here has turned out to be explored already.
 
-        It was planned with the largest footprint that it may have; with the one it has it was explored already.
+        A step is planned with the largest footprint that it may have.  With the one it has, the sequence may begin as
+        well with a step that sleeps: then that step still sleeps when the sequence is over, or is its next one.
         """
-        return frame.current is not None and frame.current.dep.elem in frame.sleep
+        if frame.tree:
+            return frame.tree[0].dep.elem in frame.sleep
+        return bool(frame.sleep and self.events and self.events[-1].whole is not None)
 
     def position_of(self, delivery: int) -> int | None:
         """The index of the event of the run's n-th delivery, counted from 1; choices are events as well."""
@@ -277,7 +283,7 @@ class Dpor(Recorder):
         if self._is_covered(frame, sequence):
             return
         self.statistics.races += 1
-        self._insert(frame.tree, sequence, uncertain=event.guarded)
+        self._insert(frame.tree, sequence, uncertain=event.guarded or event.whole is not None)
 
     @staticmethod
     def _as_reversed(event: Event) -> Dep:

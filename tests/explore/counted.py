@@ -477,6 +477,9 @@ KINDS = {
 COUNTING = {"take": 6, "empty": 4, "fill": 2, "claim": 3, "get": 1, "put": 1, "if": 2, "lock": 1}
 """Those of programs that are about footprints that depend on the state."""
 
+TAKING = {"take": 6, "empty": 3, "fill": 2, "claim": 4, "if": 2}
+"""Those of programs about nothing else."""
+
 
 def random_program(seed: int, kinds: dict[str, int] = KINDS) -> ActorProgram:
     """Two or three paths of up to four operations."""

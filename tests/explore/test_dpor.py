@@ -11,7 +11,7 @@ from slabactors.explore.count import count
 from slabactors.explore.program import Execution
 from slabactors.runtime.step import TimePolicy
 from tests.explore import counted as programs
-from tests.explore.counted import COUNTING, ActorProgram, Explored, random_program, values
+from tests.explore.counted import COUNTING, TAKING, ActorProgram, Explored, random_program, values
 from tests.explore.micro import Micro
 
 ORACLES = [
@@ -104,6 +104,12 @@ def test_random_programs_that_count_down_lose_and_repeat_no_trace(block: int) ->
         except AssertionError as error:
             raise AssertionError(f"random_program({seed}, COUNTING): {error}") from error
     assert seen > 400
+
+
+@pytest.mark.parametrize("seed", [1571, 2205])
+def test_what_was_planned_behind_a_step_that_met_less_than_it_might_is_not_lost(seed: int) -> None:
+    """Programs in which a planned sequence comes to nothing new, after others were taken to be covered by it."""
+    assert check(random_program(seed, TAKING), TimePolicy.QUIESCENT)
 
 
 @pytest.mark.parametrize(

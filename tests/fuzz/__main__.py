@@ -9,10 +9,10 @@ import sys
 import time as wall
 
 from slabactors.runtime.step import TimePolicy
-from tests.explore.counted import COUNTING, KINDS, random_program
+from tests.explore.counted import COUNTING, KINDS, TAKING, random_program
 from tests.explore.test_dpor import check
 
-KIND_SETS = {"KINDS": KINDS, "COUNTING": COUNTING}
+KIND_SETS = {"KINDS": KINDS, "COUNTING": COUNTING, "TAKING": TAKING}
 POLICIES = (TimePolicy.QUIESCENT, TimePolicy.ADVERSARIAL)
 
 
