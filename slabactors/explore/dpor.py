@@ -98,6 +98,8 @@ class Dpor(Recorder):
         """Forget the run before, and keep where the search is."""
         super().begin(simulation)
         self.complete = False
+        self._redundant = False
+        """What was planned has turned out to be explored already, and then somebody chose a value."""
         self._depth = 0
         self._delivered: list[int] = []
         self._enabled_at: list[dict[str, SimPath]] = []
@@ -114,6 +116,9 @@ class Dpor(Recorder):
             frame = self.stack[depth]
         else:
             frame = Frame(*self._inherit())
+            if self._redundant:
+                self.statistics.probes += 1
+                return None
             if not frame.tree and simulation.idle:
                 # Several timers are due, and nothing else can move: each of them may be first.
                 frame.tree.extend(Branch(dep_of(path.key, *path.request[:2])) for path in enabled)
@@ -190,7 +195,9 @@ class Dpor(Recorder):
             frame = Frame(*self._inherit())
             if not frame.tree:
                 # A choice that is part of a wakeup sequence was met before, and its other values are explored there.
-                frame.tree.extend(Branch(Dep((key, value))) for value in range(count))
+                self._redundant = self._redundant or self._is_redundant(frame)
+                values = range(1) if self._redundant else range(count)
+                frame.tree.extend(Branch(Dep((key, value))) for value in values)
             frame.current = frame.tree[0]
             assert frame.current.dep.elem[0] == key
             self.stack.append(frame)
@@ -226,6 +233,10 @@ class Dpor(Recorder):
     def finished(self, simulation: GuidedSimulation) -> None:
         """The run is complete; what still waits is raced, too."""
         self.exhausted = True
+        if self._redundant:
+            self.statistics.probes += 1
+            simulation.given_up = True
+            return
         self.complete = True
         statistics = self.statistics
         statistics.executions += 1

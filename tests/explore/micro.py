@@ -246,17 +246,21 @@ async def offline(cache: DeadCache) -> None:
 
 async def worker(cache: DeadCache) -> None:
     while True:
-        if cache.variant == "fixed":
-            empty = await cache.pop_and_destroy()
-        else:
-            await cache.pop()
-            # Window: the work is not pending any more, and has not looked yet.
-            empty = await cache.is_empty()
-            if empty:
-                await cache.destroy()
-        if not empty:
-            await cache.shrink()
-            await cache.look_again()
+        await work(cache)
+
+
+async def work(cache: DeadCache) -> None:
+    if cache.variant == "fixed":
+        if await cache.pop_and_destroy():
+            return
+    else:
+        await cache.pop()
+        # Window: the work is not pending any more, and has not looked yet.
+        if await cache.is_empty():
+            await cache.destroy()
+            return
+    await cache.shrink()
+    await cache.look_again()
 
 
 @dataclass(frozen=True)

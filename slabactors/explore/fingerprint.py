@@ -1,0 +1,233 @@
+"""Fingerprints of states: two states with the same fingerprint have the same future.
+
+The state of a simulated run is what its actors hold and where its paths are: for each path the chain of awaiting
+coroutines, each with its position in the code, its local variables and what lies on its evaluation stack (the iterator
+of a loop is nowhere else), and the message it waits with.  Everything that can be reached from there belongs to it.
+Time counts from now: deadlines are how long there is still to wait.
+
+Not part of the state: what is only told about a run (names of what freed an object, attributes that a class lists in
+``reports``), and in which order messages came to wait at an actor, since all of them may be delivered.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import marshal
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from hashlib import blake2b
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CellType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any
+
+from slabactors.actors import Actor, Clock, Timed
+from slabactors.errors import SlabactorsError
+from slabactors.runtime.simulated import SimPath, Simulation
+from slabactors.runtime.step import TimePolicy
+
+DIGEST_BYTES = 16
+"""With a hundred million states, two of them share a digest of this size with a chance of 1 in 10^22."""
+
+_PLAIN = frozenset((int, str, bool, float, bytes, type(None)))
+_SUSPENDED = CoroutineType | GeneratorType | AsyncGeneratorType
+_BY_NAME = (type, ModuleType, BuiltinFunctionType)
+_ITERATORS = tuple(
+    type(iter(one)) for one in ((), [], "", b"", range(1), range(1 << 70), {}, {}.values(), {}.items(), set(), reversed([]))
+) + (enumerate, zip, map, filter)
+_ASK = inspect.unwrap(Timed.expire, stop=lambda function: True).__code__
+"""The code that every operation's message is made by."""
+_OF_THE_DRIVER = frozenset(("tombstone", "guarded", "pending_timer", "holder", "armed", "deadline", "clock"))
+"""Attributes of actors that are encoded in a way of their own, or not at all."""
+
+
+class NoFingerprint(SlabactorsError):
+    """Something holds state that cannot be looked into."""
+
+
+class Fingerprint:
+    """Takes the fingerprints of one run after another."""
+
+    def __init__(self) -> None:
+        self._early_firings_max = 0
+        """Up to how many the firings of a timer are counted: it may fire early so many times."""
+        self._fields: dict[type, Callable[[Any], list[tuple[str, Any]]]] = {}
+        self._seen: dict[int, int] = {}
+        self._kept: list[Any] = []
+        """What was given a number, so that no two things of one state share an address."""
+        self._waiting: deque[Any] = deque()
+        self._now = 0
+        self._roots: dict[int, str] = {}
+        """The paths, by the address of the coroutine that each of them is."""
+
+    def of(self, simulation: Simulation) -> bytes:
+        """The fingerprint of the state that a simulation is in, between two steps.
+
+        Raises:
+            NoFingerprint: something holds state that cannot be looked into.
+        """
+        return blake2b(marshal.dumps(self.encoded(simulation), 2), digest_size=DIGEST_BYTES).digest()
+
+    def encoded(self, simulation: Simulation) -> list[Any]:
+        """The state in terms that can be compared."""
+        self._seen.clear()
+        self._kept.clear()
+        self._now = simulation.clock.now
+        adversarial = simulation.time is TimePolicy.ADVERSARIAL
+        self._early_firings_max = getattr(simulation, "early_firings_max", 0) if adversarial else 0
+        self._roots = {id(path.coroutine): path.key for path in simulation.paths if path.timer is None}
+        alive = [path for path in simulation.paths if not path.done and path.timer is None]
+        alive.sort(key=lambda path: path.key)
+        state = [self._path(path) for path in alive]
+        while self._waiting:
+            state.append(self._contents(self._waiting.popleft()))
+        return state
+
+    # -- paths -----------------------------------------------------------------------------------------------------
+
+    def _path(self, path: SimPath) -> Any:
+        asleep = None if path.deadline is None else path.deadline - self._now
+        operation, actor, args = path.request
+        waiting = asleep is None and path.joins and not path.joins[-1].done
+        request = None if waiting else (id(operation), self._value(actor), self._value(args))
+        return path.key, path.daemon, asleep, request, self._suspended(path.coroutine)
+
+    def _suspended(self, coroutine: Any) -> Any:
+        """A coroutine or generator and those it awaits: position, variables, stack."""
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        frame = frame or getattr(coroutine, "ag_frame", None)
+        if frame is None:
+            return "over"
+        code = frame.f_code
+        if code is _ASK:
+            return "asks"  # the message says it all
+        held = gc.get_referents(coroutine)
+        start = len(held) - held[::-1].index(code)
+        return (
+            id(code),
+            frame.f_lasti,
+            # Which variables are bound: their values come next, in this order, and then the stack.
+            tuple(frame.f_locals),
+            tuple([self._value(one) for one in held[start:]]),
+        )
+
+    # -- values ----------------------------------------------------------------------------------------------------
+
+    def _value(self, value: Any) -> Any:
+        """A value: itself when it is plain, else a tuple that says what it is."""
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind is tuple:
+            return ("tuple", *[self._value(one) for one in value])
+        if isinstance(value, Actor):
+            return "actor", self._number(value, later=True)
+        if isinstance(value, Enum):
+            return "enum", id(kind), value.name
+        if isinstance(value, tuple):
+            return ("tuple", id(kind), *[self._value(one) for one in value])
+        if isinstance(value, SimPath):
+            return ("path", value.key, self._value(value.result)) if value.done else ("path", value.key)
+        if isinstance(value, Clock):
+            return ("clock",)
+        if isinstance(value, _BY_NAME):
+            return "name", id(value)
+        known = self._seen.get(id(value))
+        if known is not None:
+            return "again", known
+        self._number(value)
+        return self._object(value, kind)
+
+    def _number(self, value: Any, *, later: bool = False) -> int:
+        """The number of a thing with identity; the next one when it is met for the first time."""
+        number = self._seen.get(id(value))
+        if number is None:
+            number = self._seen[id(value)] = len(self._kept)
+            self._kept.append(value)
+            if later:
+                self._waiting.append(value)
+        return number
+
+    def _object(self, value: Any, kind: type) -> Any:
+        if isinstance(value, list | deque):
+            return ("list", *[self._value(one) for one in value])
+        if isinstance(value, dict):
+            return ("dict", *[(self._value(key), self._value(one)) for key, one in value.items()])
+        if isinstance(value, set | frozenset):
+            members = [self._value(one) for one in value]
+            return ("set", *sorted(members, key=repr))
+        if isinstance(value, FunctionType):
+            cells = [self._value(cell) for cell in value.__closure__ or ()]
+            return ("function", id(value.__code__), *cells)
+        if isinstance(value, MethodType):
+            return "method", id(value.__func__), self._value(value.__self__)
+        if isinstance(value, partial):
+            return "partial", self._value(value.func), self._value(value.args), self._value(value.keywords)
+        if isinstance(value, CellType):
+            try:
+                return "cell", self._value(value.cell_contents)
+            except ValueError:
+                return ("cell",)
+        if isinstance(value, _SUSPENDED):
+            root = self._roots.get(id(value))
+            return ("suspended", self._suspended(value)) if root is None else ("path", root)
+        if kind is range:
+            return "range", value.start, value.stop, value.step
+        if isinstance(value, _ITERATORS):
+            return "iterator", id(kind), self._value(value.__reduce__())
+        return "object", id(kind), *[(name, self._value(one)) for name, one in self._fields_of(value, kind)]
+
+    def _contents(self, actor: Actor) -> Any:
+        """What an actor holds."""
+        kind = type(actor)
+        freed = actor.tombstone is not None
+        holder = actor.holder.key if isinstance(actor.holder, SimPath) else None
+        timer = None
+        if isinstance(actor, Timed):
+            left = None if actor.deadline is None or actor.pending_timer is None else actor.deadline - self._now
+            timer = left, min(actor.armed, self._early_firings_max)
+        # A freed object is reached by nothing but mistakes, which do not look into it.
+        fields = [] if freed else [(name, self._value(one)) for name, one in self._fields_of(actor, kind)]
+        return id(kind), freed, holder, timer, tuple(fields)
+
+    def _fields_of(self, value: Any, kind: type) -> list[tuple[str, Any]]:
+        getter = self._fields.get(kind)
+        if getter is None:
+            getter = self._fields[kind] = _getter(value, kind)
+        return getter(value)
+
+
+def _getter(value: Any, kind: type) -> Callable[[Any], list[tuple[str, Any]]]:
+    """How the fields of a class of objects are read: all that it has but what only reports read."""
+    left_out = set(getattr(kind, "reports", ()))
+    if issubclass(kind, Actor):
+        left_out |= _OF_THE_DRIVER
+    left_out |= {"__dict__", "__weakref__"}
+    slots: list[str] = []
+    for base in kind.__mro__:
+        own = base.__dict__.get("__slots__", ())
+        slots.extend(name for name in ((own,) if isinstance(own, str) else own) if name not in left_out)
+    has_dict = hasattr(value, "__dict__")
+    if not has_dict and not slots and kind.__module__ != "builtins":
+        # An object without attributes (a sentinel) is its class and its identity.
+        return lambda one: []
+    if not has_dict and not slots:
+        raise NoFingerprint(f"a {kind.__qualname__} holds state that cannot be looked into")
+
+    def read(one: Any) -> list[tuple[str, Any]]:
+        found = [(name, getattr(one, name)) for name in slots if hasattr(one, name)]
+        if has_dict:
+            found.extend(item for item in sorted(vars(one).items()) if item[0] not in left_out)
+        return found
+
+    return read
