@@ -31,7 +31,7 @@ from types import (
 )
 from typing import Any
 
-from slabactors.actors import Actor, Clock, Timed
+from slabactors.actors import Actor, Clock, Timed, parallel
 from slabactors.errors import SlabactorsError
 from slabactors.runtime.simulated import SimPath, Simulation
 from slabactors.runtime.step import TimePolicy
@@ -40,14 +40,20 @@ DIGEST_BYTES = 16
 """With a hundred million states, two of them share a digest of this size with a chance of 1 in 10^22."""
 
 _PLAIN = frozenset((int, str, bool, float, bytes, type(None)))
-_SUSPENDED = CoroutineType | GeneratorType | AsyncGeneratorType
+_SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
 _BY_NAME = (type, ModuleType, BuiltinFunctionType)
-_ITERATORS = tuple(
-    type(iter(one)) for one in ((), [], "", b"", range(1), range(1 << 70), {}, {}.values(), {}.items(), set(), reversed([]))
-) + (enumerate, zip, map, filter)
+_ITERABLES: tuple[Any, ...] = ((), [], "", b"", range(1), range(1 << 70), {}, {}.values(), {}.items(), set())
+_ITERATORS: tuple[type, ...] = (
+    *[type(iter(one)) for one in _ITERABLES],
+    type(reversed([])),
+    enumerate,
+    zip,
+    map,
+    filter,
+)
 _ASK = inspect.unwrap(Timed.expire, stop=lambda function: True).__code__
 """The code that every operation's message is made by."""
-_OF_THE_DRIVER = frozenset(("tombstone", "guarded", "pending_timer", "holder", "armed", "deadline", "clock"))
+DRIVER_ATTRIBUTES = frozenset(("tombstone", "guarded", "pending_timer", "holder", "armed", "deadline", "clock"))
 """Attributes of actors that are encoded in a way of their own, or not at all."""
 
 
@@ -80,18 +86,23 @@ class Fingerprint:
 
     def encoded(self, simulation: Simulation) -> list[Any]:
         """The state in terms that can be compared."""
+        self._begin(simulation)
+        alive = [path for path in simulation.paths if not path.done and path.timer is None]
+        alive.sort(key=lambda path: path.key)
+        # What looks at the end of the run sees more than the paths that are left.
+        state = [self._path(path) for path in alive] + [self._value(simulation.at_rest)]
+        while self._waiting:
+            state.append(self._contents(self._waiting.popleft()))
+        return state
+
+    def _begin(self, simulation: Simulation) -> None:
+        """A new state: nothing has been met."""
         self._seen.clear()
         self._kept.clear()
         self._now = simulation.clock.now
         adversarial = simulation.time is TimePolicy.ADVERSARIAL
         self._early_firings_max = getattr(simulation, "early_firings_max", 0) if adversarial else 0
         self._roots = {id(path.coroutine): path.key for path in simulation.paths if path.timer is None}
-        alive = [path for path in simulation.paths if not path.done and path.timer is None]
-        alive.sort(key=lambda path: path.key)
-        state = [self._path(path) for path in alive]
-        while self._waiting:
-            state.append(self._contents(self._waiting.popleft()))
-        return state
 
     # -- paths -----------------------------------------------------------------------------------------------------
 
@@ -111,6 +122,9 @@ class Fingerprint:
         code = frame.f_code
         if code is _ASK:
             return "asks"  # the message says it all
+        if code is parallel.__code__:
+            # Whom it waits for at the moment follows from who is done.
+            return "parallel", tuple([self._value(task) for task in frame.f_locals["tasks"]])
         held = gc.get_referents(coroutine)
         start = len(held) - held[::-1].index(code)
         return (
@@ -211,17 +225,19 @@ def _getter(value: Any, kind: type) -> Callable[[Any], list[tuple[str, Any]]]:
     """How the fields of a class of objects are read: all that it has but what only reports read."""
     left_out = set(getattr(kind, "reports", ()))
     if issubclass(kind, Actor):
-        left_out |= _OF_THE_DRIVER
+        left_out |= DRIVER_ATTRIBUTES
     left_out |= {"__dict__", "__weakref__"}
     slots: list[str] = []
     for base in kind.__mro__:
         own = base.__dict__.get("__slots__", ())
         slots.extend(name for name in ((own,) if isinstance(own, str) else own) if name not in left_out)
     has_dict = hasattr(value, "__dict__")
-    if not has_dict and not slots and kind.__module__ != "builtins":
-        # An object without attributes (a sentinel) is its class and its identity.
-        return lambda one: []
-    if not has_dict and not slots:
+    if (
+        not has_dict
+        and not slots
+        and kind is not object
+        and not any("__slots__" in vars(base) for base in kind.__mro__)
+    ):
         raise NoFingerprint(f"a {kind.__qualname__} holds state that cannot be looked into")
 
     def read(one: Any) -> list[tuple[str, Any]]:

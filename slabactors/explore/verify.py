@@ -1,38 +1,59 @@
-"""Exhaustive search of a program: every trace once, and every distinct bug with the shortest schedule found for it."""
+"""Exhaustive search of a program: everything it can do, and every distinct bug with a schedule for it.
+
+Two ways: by traces (`slabactors.explore.dpor`: one execution for all orders that differ in independent steps only), and
+by states (`slabactors.explore.packed` for programs of plain values, `slabactors.explore.states` for all others: every
+step from every state once, however many ways lead there).  Which of them is shorter depends on the program, and can
+differ by orders of magnitude; so both are tried in turn, a little longer each time, until one of them is through.
+"""
 
 from __future__ import annotations
 
 import time as wall
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
-from slabactors.explore.dpor import Dpor, Statistics
-from slabactors.explore.finding import signature
-from slabactors.explore.program import Execution, Program
-from slabactors.runtime.guided import ARM, Broken, GuidedSimulation
-from slabactors.runtime.step import Decision, Outcome, TimePolicy
+from slabactors.errors import UnknownName
+from slabactors.explore.by_states import ByStates
+from slabactors.explore.by_traces import ByTraces
+from slabactors.explore.dpor import Statistics
+from slabactors.explore.program import Program
+from slabactors.explore.proved import Proved
+from slabactors.runtime.step import TimePolicy
 
-REPORT_EVERY = 64
+REPORT_EVERY: Final = 64
 """Executions between two looks at the clock."""
 
+FIRST_TURN: Final = 300_000
+"""Effort of each way's first turn: about as many steps of the search by traces; each later turn is twice as long."""
 
-@dataclass(slots=True)
-class Proved:
-    """One distinct bug that an exhaustive search met.
+SEARCHES: Final = ("auto", "dpor", "states")
 
-    Attributes:
-        signature: what it is called.
-        outcome: of the first execution that showed it.
-        decisions: the schedule that leads to it.
-        execution: the number of that execution, from 0.
-        count: executions (traces) that showed it.
-    """
 
-    signature: str
-    outcome: Outcome
-    decisions: list[Decision]
-    execution: int
-    count: int = 1
+class Way(Protocol):
+    """One way of searching everything."""
+
+    name: str
+    statistics: Statistics
+    found: dict[str, Proved]
+    sometimes: dict[str, bool]
+    bounded: int
+    held_back: bool
+    states: int
+    transitions: int
+
+    @property
+    def effort(self) -> float:
+        """How much work it has done, in steps of the search by traces."""
+        ...
+
+    def go_on(self) -> bool:
+        """Do a little more; false when nothing is left."""
+        ...
+
+    def progress(self) -> float:
+        """An estimate of the explored share, from 0 to 1."""
+        ...
 
 
 @dataclass(slots=True)
@@ -41,17 +62,24 @@ class Verification:
 
     Attributes:
         statistics: executions, blocked ones, probes, deliveries, depth.
+        search: the way that it is about: ``dpor``, ``states`` or ``tables``.
+        states: distinct states seen, in a search by states.
+        transitions: steps taken from them.
         seconds: wall time.
         found: distinct bugs by signature, in the order in which they were found.
         sometimes: which sentences of `Program.sometimes` were reached.
         bounded: executions that hit the bound on steps.
         held_back: in some execution a timer had used up its early firings.
-        exhaustive: every trace was explored, and no bound on steps was hit.
+        exhaustive: everything was explored, and no bound on steps was hit.
         finished: nothing more will come.
         progress: an estimate of the explored share, from 0 to 1.
+        tried: executions and states of each way that was tried.
     """
 
     statistics: Statistics
+    search: str = "dpor"
+    states: int = 0
+    transitions: int = 0
     seconds: float = 0.0
     found: dict[str, Proved] = field(default_factory=dict)
     sometimes: dict[str, bool] = field(default_factory=dict)
@@ -60,6 +88,7 @@ class Verification:
     exhaustive: bool = False
     finished: bool = False
     progress: float = 0.0
+    tried: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -68,104 +97,94 @@ class Verification:
             return "broken"
         return "verified" if self.exhaustive else "undetermined"
 
+    def take(self, way: Way) -> None:
+        """Be about a way as far as it has come."""
+        self.search = way.name
+        self.statistics = way.statistics
+        self.states, self.transitions = way.states, way.transitions
+        self.found = way.found
+        self.sometimes = way.sometimes
+        self.bounded, self.held_back = way.bounded, way.held_back
+        self.progress = way.progress()
+
 
 def verify(
     program: Program,
     *,
     time: TimePolicy | None = None,
+    search: str = "dpor",
+    symmetry: bool = True,
     runs: int | None = None,
     seconds: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Verification]:
-    """Explore every trace of a program; yields the growing result now and then, and when it is done.
+    """Explore everything that a program can do; yields the growing result now and then, and when it is done.
 
     Args:
         program: what to run.
         time: overrides the program's own policy.
+        search: ``dpor`` by traces, ``states`` by states, ``auto`` for both in turn until one is through.
+        symmetry: in a search by states, take interchangeable paths for one another.
         runs: give up after so many executions.
         seconds: give up after so much wall time.
         stop: asked between two executions; give up when it says so.
+
+    Raises:
+        UnknownName: there is no such search.
+        NoFingerprint: the states of the program cannot be told apart.
     """
-    guide = Dpor()
-    result = Verification(guide.statistics, sometimes=dict.fromkeys(program.sometimes, False))
+    if search not in SEARCHES:
+        raise UnknownName("search", search, list(SEARCHES))
+    ways: list[Way] = []
+    if search != "states":
+        ways.append(ByTraces(program, time))
+    if search != "dpor":
+        ways.append(ByStates(program, time, symmetry=symmetry))
+    result = Verification(ways[0].statistics)
     started = wall.monotonic()
-    missing = set(result.sometimes)
-    while True:
-        execution = program.execute(guide, time=time, driver=GuidedSimulation)
-        simulation = execution.simulation
-        assert isinstance(simulation, GuidedSimulation)
-        result.held_back = result.held_back or simulation.held_back
-        if guide.complete:
-            _collect(result, guide, simulation, execution)
-            if missing:
-                for text, reached in zip(program.sometimes, program.reached(execution), strict=True):
-                    if reached and text in missing:
-                        missing.discard(text)
-                        result.sometimes[text] = True
-        elif not simulation.given_up:
-            result.bounded += 1
-        program.dispose(execution)
-        more = guide.advance()
-        executions = guide.statistics.executions
+    turn = FIRST_TURN if len(ways) > 1 else float("inf")
+    while not result.finished:
+        for way in ways:
+            for _ in _turn(way, turn, result, started, stop):
+                executions = sum(one.statistics.executions for one in ways)
+                late = seconds is not None and result.seconds >= seconds
+                if late or (runs is not None and executions >= runs):
+                    result.finished = True
+                _sum_up(result, way, ways)
+                yield result
+                if result.finished or stop():
+                    return
+        turn *= 2
+
+
+def _turn(way: Way, turn: float, result: Verification, started: float, stop: Callable[[], bool]) -> Iterator[None]:
+    """Let a way go on until it has had its turn, and look at the clock now and then."""
+    count = 0
+    until = way.effort + turn
+    while way.effort < until:
+        more = way.go_on()
+        count += 1
         if not more:
-            result.exhaustive = not result.bounded
-        if not more or executions % REPORT_EVERY == 0 or stop():
+            result.finished = True
+            result.exhaustive = not way.bounded
+        if not more or count % REPORT_EVERY == 0 or stop():
             result.seconds = wall.monotonic() - started
-            result.progress = 1.0 if not more else guide.progress()
-            result.finished = (
-                not more
-                or (runs is not None and executions >= runs)
-                or (seconds is not None and result.seconds >= seconds)
-            )
-            yield result
-            if result.finished or stop():
+            yield
+            if not more or stop():
                 return
 
 
-def _collect(result: Verification, guide: Dpor, simulation: GuidedSimulation, execution: Execution) -> None:
-    """Take the bugs of one execution: those that no other bug of it led to."""
-    broken = simulation.broken
-    if not broken and execution.outcome.bug is not None:
-        broken = [Broken(len(guide.events), execution.outcome)]
-    first_of_all = [one for one in broken if not _led_to(guide, broken, one)]
-    for one in first_of_all:
-        name = signature(one.outcome)
-        known = result.found.get(name)
-        if known is None:
-            decisions = schedule_of(guide, one)
-            result.found[name] = Proved(name, one.outcome, decisions, guide.statistics.executions - 1)
-        else:
-            known.count += 1
-
-
-def _led_to(guide: Dpor, broken: list[Broken], one: Broken) -> bool:
-    """Whether another bug of the run happened before this one."""
-    position = guide.position_of(one.step)
-    if position is None:
-        return len(broken) > 1 and one.outcome.culprit is None
-    past = guide.events[position].past
-    return any(
-        other is not one and (index := guide.position_of(other.step)) is not None and past >> index & 1
-        for other in broken
-    )
-
-
-def schedule_of(guide: Dpor, one: Broken) -> list[Decision]:
-    """The schedule of a guided run up to a bug, as an ordinary simulation can follow it.
-
-    Only steps that happened before the bug are kept: others may have broken, too, and would end an ordinary run.
-    """
-    position = guide.position_of(one.step) if one.outcome.culprit is not None else None
-    decisions = []
-    culprit = one.outcome.culprit.key if one.outcome.culprit is not None else ""
-    for index, event in enumerate(guide.events):
-        key, value = event.dep.elem
-        if position is not None and index != position and not guide.events[position].past >> index & 1:
-            chosen_since = value is not None and key == culprit and index > position
-            if not chosen_since:  # what the culprit chose after its last step may be why it broke
-                continue
-        if value is not None:
-            decisions.append(Decision(key, "choose", "", value))
-        elif event.name != ARM.name:
-            decisions.append(Decision(key, event.name, event.dep.actor))
-    return decisions
+def _sum_up(result: Verification, way: Way, ways: list[Way]) -> None:
+    """The result is that of the way that is through; while none is, that of the one that goes on, with all bugs."""
+    result.take(way)
+    if not result.exhaustive and len(ways) > 1:
+        result.found = {}
+        for one in ways:
+            for name, found in one.found.items():
+                result.found.setdefault(name, found)
+    if result.exhaustive:
+        result.progress = 1.0
+    if len(ways) > 1:
+        result.tried = {
+            one.name: {"executions": one.statistics.executions, "states": one.states} for one in ways if one.effort
+        }

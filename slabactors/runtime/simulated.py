@@ -184,6 +184,8 @@ class Simulation:
         self.enabled: list[SimPath] = []
         self.timers: list[SimPath] = []
         self.timers_open = 0
+        self.at_rest: Callable[[], None] | None = None
+        """What looks at the settled machine."""
         self.preempts = False
         """With an observer: the step under way preempts the path that took the one before."""
         self._alive = 0
@@ -210,6 +212,7 @@ class Simulation:
             ForeignAwait: a path awaited something that needs an event loop.
             ReplayDiverged: the strategy follows a schedule that does not fit.
         """
+        self.at_rest = at_rest
         ending = Ending.BUG
         bug: KernelBug | None = None
         error: BaseException | None = None

@@ -304,7 +304,7 @@ class Micro:
         return Execution(simulation, simulation.run(main(), at_rest=at_rest), cache)
 
     def reached(self, execution: Execution) -> Sequence[bool]:
-        return []
+        return [True for _ in self.sometimes]
 
     def dispose(self, execution: Execution) -> None:
         execution.world.__dict__.clear()
