@@ -138,7 +138,7 @@ def why(
     json: Json = False,
 ) -> int:
     """Tell how a finding came about: the steps that led to it, and who did what in which column."""
-    from slabactors.cli.replay import why_finding
+    from slabactors.cli.why import why_finding
 
     return why_finding(finding, json=json)
 
