@@ -8,11 +8,12 @@ from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
+from slabactors.cli.report import Report, interruptible, print_report, print_unreached, save_all, shrink_each
 from slabactors.errors import OutputError, UsageError
-from slabactors.explore.campaign import SearchResult, search
+from slabactors.explore.campaign import Found, SearchResult, search
+from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import check_directory
-from slabactors.explore.shrink import shrink
+from slabactors.explore.shrink import Shrunken, shrink
 from slabactors.scenario import BoundScenario, find
 
 
@@ -69,16 +70,13 @@ def run_search(
 
 
 def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed: int) -> list[Report]:
-    """Shrink every bug; Ctrl-C ends it with those that are done."""
-    reports: list[Report] = []
-    try:
-        for found in result.found.values():
-            shrunken = shrink(program, found.record, found.signature)
-            steps = len(found.record)
-            reports.append(make_report(program, shrunken, found, steps=steps, strategy=strategy, seed=seed))
-    except KeyboardInterrupt:
-        note(f"slabactors: interrupted; {len(reports)} of {counted(len(result.found), 'distinct bug')} are shown.")
-    return reports
+    """Shrink every bug; Ctrl-C ends it with the best so far of each, another one with those that are done."""
+    fewest = Fewest(program)
+
+    def shorten(found: Found, budget: Budget) -> tuple[Shrunken, int]:
+        return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)
+
+    return shrink_each(program, list(result.found.values()), shorten, strategy=strategy, seed=seed)
 
 
 def as_json(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from slabactors.cli.output import counted, say
+from slabactors.cli.output import counted, note, say
+from slabactors.errors import NondeterminismError, ReplayDiverged
+from slabactors.explore.fewest import Budget
 from slabactors.explore.finding import Choice, Finding, file_name
 from slabactors.explore.finding import save as save_finding
 from slabactors.explore.shrink import Shrunken
@@ -47,6 +49,7 @@ class Report:
             "count": self.count,
             "first_execution": self.finding.execution,
             "preemptions": self.finding.preemptions,
+            "preemptions_minimum": self.shrunken.minimum,
             "steps": self.table.as_json(),
             "schedule": self.finding.schedule,
             "file": str(self.file) if self.file is not None else None,
@@ -70,6 +73,9 @@ class Seen(Protocol):
     def count(self) -> int:
         """How many executions did."""
         ...
+
+
+S = TypeVar("S", bound=Seen)
 
 
 def make_report(
@@ -104,6 +110,45 @@ def make_report(
     return Report(finding, found.count, steps, shrunken, race_table(shrunken.history, bug.about))
 
 
+def shrink_each(
+    program: BoundScenario,
+    found: list[S],
+    shorten: Callable[[S, Budget], tuple[Shrunken, int]],
+    *,
+    strategy: str,
+    seed: int,
+) -> list[Report]:
+    """Shrink every bug of a search, and report it.
+
+    The first Ctrl-C ends it with the best schedule so far of each bug, another one with the bugs that are done.
+
+    Args:
+        program: what was searched.
+        found: its bugs.
+        shorten: gives the best schedule of a bug that a budget allows, and how many steps it had when it was found.
+        strategy: what found them.
+        seed: of the search.
+    """
+    reports: list[Report] = []
+    try:
+        with interruptible() as interrupted:
+            for one in found:
+                try:
+                    shrunken, steps = shorten(one, Budget(stop=interrupted.is_set))
+                except (ReplayDiverged, NondeterminismError) as error:
+                    if strategy != "dpor":
+                        raise
+                    # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows.
+                    note(f"slabactors: {one.signature} was found, but its schedule cannot be shown: {error}")
+                    continue
+                reports.append(make_report(program, shrunken, one, steps=steps, strategy=strategy, seed=seed))
+            if interrupted.is_set():
+                note("slabactors: interrupted; the schedules shown are the best so far.")
+    except KeyboardInterrupt:
+        note(f"slabactors: interrupted; {len(reports)} of {counted(len(found), 'distinct bug')} are shown.")
+    return reports
+
+
 def save_all(reports: list[Report], directory: Path) -> None:
     """Write every finding's file."""
     for report in reports:
@@ -128,7 +173,7 @@ def print_report(number: int, report: Report) -> None:
     say(
         f"   in {counted(report.count, 'execution')}, first in number {finding.execution}; "
         f"shrunk from {counted(report.steps, 'step')} to {len(finding.schedule)} "
-        f"with {counted(finding.preemptions, 'preemption')} ({report.shrunken.replays} replays)"
+        f"with {preemptions_of(report.shrunken)} ({report.shrunken.replays} replays)"
     )
     say()
     for line in report.table.render().splitlines():
@@ -136,6 +181,14 @@ def print_report(number: int, report: Report) -> None:
     if report.file is not None:
         say()
         say(f"   see it again: slabactors replay {report.file}")
+
+
+def preemptions_of(shrunken: Shrunken) -> str:
+    """How many preemptions a bug takes, and whether it is known to take as many."""
+    number = counted(shrunken.preemptions, "preemption")
+    if not shrunken.preemptions:
+        return number
+    return f"{number}, and none with fewer" if shrunken.minimum else f"{number}, maybe fewer"
 
 
 @contextmanager
