@@ -9,7 +9,8 @@ from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_report, print_unreached, save_all, shrink_each
+from slabactors.cli.report import Report, interruptible, print_report, print_unreached, save_all
+from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError
 from slabactors.explore.bounded import BoundedResult, search_bounded
 from slabactors.explore.campaign import Found, SearchResult
@@ -35,6 +36,7 @@ def verify_scenario(
     runs: int | None,
     seconds: float | None,
     save: Path | None,
+    reduce: bool,
     json: bool,
 ) -> int:
     """Explore every trace; print each distinct bug with the shortest schedule found for it."""
@@ -50,12 +52,12 @@ def verify_scenario(
     time = TimePolicy(policy) if policy is not None else program.scenario.time
     if preemptions is None:
         result = explored(program, time, runs, seconds)
-        reports = shrunken_reports(program, result, time)
+        reports = shrunken_reports(program, result, time, reduce=reduce)
         document = as_json(program, result, reports, time)
         show = partial(print_result, program, result, reports, time)
     else:
         bounded = explored_bounded(program, time, preemptions, runs, seconds)
-        reports = bounded_reports(program, bounded, time)
+        reports = bounded_reports(program, bounded, time, reduce=reduce)
         document = bounded_json(program, bounded, reports, time)
         show = partial(print_bounded, program, bounded, reports, time)
     unsaved: OutputError | None = None
@@ -84,7 +86,7 @@ def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds
     return result
 
 
-def shrunken_reports(program: BoundScenario, result: Verification, time: TimePolicy) -> list[Report]:
+def shrunken_reports(program: BoundScenario, result: Verification, time: TimePolicy, *, reduce: bool) -> list[Report]:
     """Shrink every bug; one that no ordinary run can show is told as it was found."""
     fewest = Fewest(program, time=time)
 
@@ -92,7 +94,7 @@ def shrunken_reports(program: BoundScenario, result: Verification, time: TimePol
         shrunken = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest, time=time)
         return shrunken, len(found.decisions)
 
-    return shrink_each(program, list(result.found.values()), shorten, strategy="dpor", seed=0)
+    return shrink_each(program, list(result.found.values()), shorten, strategy="dpor", seed=0, time=time, reduce=reduce)
 
 
 def as_json(program: BoundScenario, result: Verification, reports: list[Report], time: TimePolicy) -> dict[str, Any]:
@@ -161,7 +163,7 @@ def explored_bounded(
     return found
 
 
-def bounded_reports(program: BoundScenario, searched: BoundedResult, time: TimePolicy) -> list[Report]:
+def bounded_reports(program: BoundScenario, searched: BoundedResult, time: TimePolicy, *, reduce: bool) -> list[Report]:
     """Shrink every bug of a search by preemptions, which has proved already how few each needs."""
     fewest = Fewest.of(program, searched, time=time)
 
@@ -170,7 +172,7 @@ def bounded_reports(program: BoundScenario, searched: BoundedResult, time: TimeP
         return shrunken, len(found.record)
 
     found = list(searched.result.found.values())
-    return shrink_each(program, found, shorten, strategy="preemption-bounded", seed=0)
+    return shrink_each(program, found, shorten, strategy="preemption-bounded", seed=0, time=time, reduce=reduce)
 
 
 def bounded_json(

@@ -57,6 +57,11 @@ class Budget:
         """Neither time is up, nor was it asked to stop."""
         return wall.monotonic() - self._started < self.seconds and not self.stop()
 
+    def part(self, replays: int) -> Budget:
+        """A budget of its own for a part of the work; what that spends has to be added here."""
+        seconds = self.seconds - (wall.monotonic() - self._started)
+        return Budget(min(replays, self.replays - self.spent), seconds, self.stop)
+
 
 class Fewest:
     """What the schedules of a program with few preemptions show; explored as far as somebody has asked for it.

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from slabactors.explore.replay import ReplayStrategy
-from slabactors.runtime.simulated import SimPath
+from slabactors.runtime.simulated import SimPath, Strategy
 from slabactors.runtime.step import Decision
 
 NOBODY: Final = SimPath(-1, "nobody", "", None, 0)
@@ -25,6 +25,7 @@ class SkippingStrategy:
 
     Args:
         decisions: the schedule.
+        after: picks the steps after its end; everybody in turn, one step each, by default.
 
     Attributes:
         made: deliveries of the schedule that were made.
@@ -33,13 +34,13 @@ class SkippingStrategy:
     forced = True
     name = "skipping"
 
-    def __init__(self, decisions: Sequence[Decision]) -> None:
+    def __init__(self, decisions: Sequence[Decision], after: Strategy | None = None) -> None:
         self._deliveries = deque(decision for decision in decisions if decision.value is None)
         self._values: dict[str, deque[int]] = {}
         for decision in decisions:
             if decision.value is not None:
                 self._values.setdefault(decision.path, deque()).append(decision.value)
-        self._after = ReplayStrategy(())
+        self._after = after or ReplayStrategy(())
         self.made = 0
 
     @property
@@ -65,6 +66,29 @@ class SkippingStrategy:
 
     def choose(self, count: int) -> int:
         """Unused: a script is asked by ``choose_for``."""
+        return 0
+
+
+class Staying:
+    """Stays with a path until it waits, then with the oldest that can move; timers only when nobody else can."""
+
+    name = "staying"
+
+    def __init__(self) -> None:
+        self._current = ""
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """The same path again, if it can move."""
+        awake = [path for path in enabled if path.deadline is None]
+        if awake:
+            chosen = min(awake, key=lambda path: (path.key != self._current, path.id))
+        else:
+            chosen = min(enabled, key=lambda path: (path.deadline, path.id))
+        self._current = chosen.key
+        return chosen
+
+    def choose(self, count: int) -> int:
+        """The first value."""
         return 0
 
 
@@ -94,6 +118,7 @@ class RunOnStrategy(ReplayStrategy):
             if decision.value is None:
                 self._to_come[decision.path] = self._to_come.get(decision.path, 0) + 1
         self._running = ""
+        self._after = Staying()
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """Who runs on, else the path whose turn it is.
@@ -106,19 +131,12 @@ class RunOnStrategy(ReplayStrategy):
                 if path.key == self._running and path.deadline is None:
                     return path
         if self.exhausted:
-            path = self._next(enabled)
+            path = self._after.pick(enabled)
         else:
             path = super().pick(enabled)
             self._to_come[path.key] -= 1
         self._running = path.key
         return path
-
-    @staticmethod
-    def _next(enabled: Sequence[SimPath]) -> SimPath:
-        awake = [path for path in enabled if path.deadline is None]
-        if awake:
-            return min(awake, key=lambda path: path.id)
-        return min(enabled, key=lambda path: (path.deadline, path.id))
 
     def choose_for(self, path: SimPath, count: int) -> int:
         """What this path chose at this point; 0 where the schedule has nothing more of it.
