@@ -73,12 +73,13 @@ def run_search(
 
 def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed: int, *, reduce: bool) -> list[Report]:
     """Shrink every bug; Ctrl-C ends it with the best so far of each, another one with those that are done."""
-    fewest = Fewest(program)
 
-    def shorten(found: Found, budget: Budget) -> tuple[Shrunken, int]:
+    def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
         return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)
 
-    return shrink_each(program, list(result.found.values()), shorten, strategy=strategy, seed=seed, reduce=reduce)
+    return shrink_each(
+        program, list(result.found.values()), shorten, Fewest(program), strategy=strategy, seed=seed, reduce=reduce
+    )
 
 
 def as_json(

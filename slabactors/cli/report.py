@@ -89,7 +89,7 @@ def print_report(number: int, report: Report) -> None:
         f"with {preemptions_of(report.shrunken)} ({report.shrunken.replays} replays)"
     )
     if report.reduced:
-        say(f"   also with {', '.join(f'{name}={value}' for name, value in report.reduced.items())}, as shown here")
+        say(f"   reduced to {', '.join(f'{name}={value}' for name, value in report.reduced.items())}, as shown here")
     if report.pair is not None:
         for line in textwrap.wrap(one_line(report.pair), 110, subsequent_indent="  ", break_long_words=False):
             say(f"   {line}")

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from slabactors.cli.output import counted, note
 from slabactors.cli.report import Report, interruptible
 from slabactors.errors import NondeterminismError, ReplayDiverged
-from slabactors.explore.fewest import Budget
+from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Choice, Finding
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
 from slabactors.explore.shrink import Shrunken
@@ -43,7 +43,8 @@ S = TypeVar("S", bound=Seen)
 def shrink_each(
     program: BoundScenario,
     found: list[S],
-    shorten: Callable[[S, Budget], tuple[Shrunken, int]],
+    shorten: Callable[[S, Budget, Fewest], tuple[Shrunken, int]],
+    fewest: Fewest,
     *,
     strategy: str,
     seed: int,
@@ -58,19 +59,22 @@ def shrink_each(
         program: what was searched.
         found: its bugs.
         shorten: gives the best schedule of a bug that a budget allows, and how many steps it had when it was found.
+        fewest: what schedules of the program with few preemptions show.
         strategy: what found them.
         seed: of the search.
         time: the policy under which they were found, if not the program's own.
         reduce: also make the scenario's own numbers smaller.
     """
     reports: list[Report] = []
-    simplifier = Simplifier(program.variant, program.knobs if reduce else [], time=time)
+    knobs = program.knobs if reduce else []
+    simplifier = Simplifier(program.variant, knobs, fewest, time=time)
+    first = Fewest(program, executions=0) if knobs else fewest  # what is proved is proved of the simplest settings
     try:
         with interruptible() as interrupted:
             for one in found:
                 budget = Budget(stop=interrupted.is_set)
                 try:
-                    shrunken, steps = shorten(one, budget)
+                    shrunken, steps = shorten(one, budget, first)
                 except (ReplayDiverged, NondeterminismError) as error:
                     if strategy != "dpor":
                         raise

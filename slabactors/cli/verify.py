@@ -88,13 +88,15 @@ def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds
 
 def shrunken_reports(program: BoundScenario, result: Verification, time: TimePolicy, *, reduce: bool) -> list[Report]:
     """Shrink every bug; one that no ordinary run can show is told as it was found."""
-    fewest = Fewest(program, time=time)
 
-    def shorten(found: Proved, budget: Budget) -> tuple[Shrunken, int]:
+    def shorten(found: Proved, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
         shrunken = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest, time=time)
         return shrunken, len(found.decisions)
 
-    return shrink_each(program, list(result.found.values()), shorten, strategy="dpor", seed=0, time=time, reduce=reduce)
+    fewest = Fewest(program, time=time)
+    return shrink_each(
+        program, list(result.found.values()), shorten, fewest, strategy="dpor", seed=0, time=time, reduce=reduce
+    )
 
 
 def as_json(program: BoundScenario, result: Verification, reports: list[Report], time: TimePolicy) -> dict[str, Any]:
@@ -165,14 +167,14 @@ def explored_bounded(
 
 def bounded_reports(program: BoundScenario, searched: BoundedResult, time: TimePolicy, *, reduce: bool) -> list[Report]:
     """Shrink every bug of a search by preemptions, which has proved already how few each needs."""
-    fewest = Fewest.of(program, searched, time=time)
 
-    def shorten(found: Found, budget: Budget) -> tuple[Shrunken, int]:
+    def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
         shrunken = shrink(program, found.record, found.signature, budget=budget, fewest=fewest, time=time)
         return shrunken, len(found.record)
 
     found = list(searched.result.found.values())
-    return shrink_each(program, found, shorten, strategy="preemption-bounded", seed=0, time=time, reduce=reduce)
+    fewest = Fewest.of(program, searched, time=time)
+    return shrink_each(program, found, shorten, fewest, strategy="preemption-bounded", seed=0, time=time, reduce=reduce)
 
 
 def bounded_json(

@@ -18,13 +18,16 @@ from slabactors.explore.program import Program
 from slabactors.runtime.simulated import SimPath, Strategy
 from slabactors.runtime.step import Ending, TimePolicy
 
-EXECUTIONS_MAX: Final = 3000
+EXECUTIONS_MAX: Final = 1500
 """How many executions the proofs for the bugs of one search may take."""
 
 
 def _never() -> bool:
     return False
 
+
+NEAR_MAX: Final = 150
+"""How many executions are tried near a schedule where all of them are too many."""
 
 ALL: Final = 1 << 30
 """No schedule has more preemptions than were allowed: those were all there are."""
@@ -163,15 +166,17 @@ def look_near(
         wanted: signature of the bug.
         paths: keys of the paths that may move while they can.
         preemptions: with how many it is known to show.
-        budget: of executions and time.
+        budget: of executions and time; a part of it is used.
         time: overrides the program's own policy.
     """
+    part = budget.part(NEAR_MAX)
     for bound in range(preemptions):
         strategy = NearBounded(bound, paths)
         more = True
         while more:
-            if not budget.left:
+            if not part.left:
                 return None
+            part.spent += 1
             budget.spent += 1
             name, record, _ = run_for_signature(program, strategy, time)
             if name == wanted:

@@ -264,3 +264,31 @@ def _allowed(events: list[Event], order: list[int]) -> Iterator[list[int]]:
         if any(place[cause] > place[index] for cause in event.causes if cause not in event.conflicts):
             return
     yield order
+
+
+# -- orders with less in them ------------------------------------------------------------------------------------------
+
+
+def without_rounds(events: list[Event]) -> Iterator[list[int]]:
+    """Orders in which a daemon does not come round so often, the most rounds left out first.
+
+    With a round goes what somebody did who took part in nothing else, such as a timer that was set in it and went off.
+    """
+    for path in dict.fromkeys(event.path for event in events):
+        rounds = [event for event in events if event.path is path and event.operation.parks]
+        for count in range(len(rounds) - 1, 0, -1):
+            for first, next_one in zip(rounds, rounds[count:], strict=False):
+                yield _without_round(events, first, next_one)
+
+
+def _without_round(events: list[Event], first: Event, next_one: Event) -> list[int]:
+    """All steps but those that a path takes from one step on up to another, and those of who comes in between only."""
+    gone = {event.index for event in events[first.index : next_one.index] if event.path is first.path}
+    others: dict[SimPath, list[int]] = {}
+    for event in events:
+        if event.path is not first.path:
+            others.setdefault(event.path, []).append(event.index)
+    for own in others.values():
+        if all(events[index].past >> first.index & 1 and next_one.past >> index & 1 for index in own):
+            gone.update(own)
+    return [event.index for event in events if event.index not in gone]

@@ -234,7 +234,7 @@ class Runs:
             if 0 < count < len(left) > LEFT_MAX:
                 continue  # too many combinations
             for stopped in combinations(left, count):
-                if number > found.resumed + count and self.budget.in_time:
+                if number > found.resumed + count and self.budget.left:
                     self.budget.spent += 1
                     number = min(number, self._preemptions_of(found.decisions, stopped, number))
         return replace(found, preemptions=number)

@@ -5,12 +5,13 @@ Nothing found this way counts before a strict replay has shown it again.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
 from slabactors.explore.replay import ReplayStrategy
-from slabactors.runtime.simulated import SimPath, Strategy
+from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import Decision
 
 NOBODY: Final = SimPath(-1, "nobody", "", None, 0)
@@ -20,7 +21,8 @@ NOBODY: Final = SimPath(-1, "nobody", "", None, 0)
 class SkippingStrategy:
     """Follows a schedule, leaves out what does not fit, and goes on fairly at its end.
 
-    A delivery fits when its path is enabled and asks for this operation of this actor.  Values of ``choose()`` are
+    A delivery fits when its path is enabled and asks for this operation of this actor.  In a program with other
+    settings a path may be called otherwise; then one of the same role takes its place.  Values of ``choose()`` are
     matched path by path, in order; one that is too large is made the largest there is, and one that is missing is 0.
 
     Args:
@@ -41,7 +43,14 @@ class SkippingStrategy:
             if decision.value is not None:
                 self._values.setdefault(decision.path, deque()).append(decision.value)
         self._after = after or ReplayStrategy(())
+        self._simulation: Simulation | None = None
+        self._stands_for: dict[str, str] = {}
+        """For paths that the schedule calls otherwise: how it calls them."""
         self.made = 0
+
+    def follow(self, simulation: Simulation) -> None:
+        """The run that is about to start."""
+        self._simulation = simulation
 
     @property
     def exhausted(self) -> bool:
@@ -50,10 +59,10 @@ class SkippingStrategy:
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """The path of the first delivery left that fits; none at all when nobody can move, which ends the schedule."""
-        by_key = {path.key: path for path in enabled}
+        by_key = {self._stands_for.get(path.key, path.key): path for path in enabled}
         while self._deliveries:
             decision = self._deliveries.popleft()
-            path = by_key.get(decision.path)
+            path = by_key.get(decision.path) or self._in_place_of(decision, enabled)
             if path is not None and _fits(path, decision):
                 self.made += 1
                 return path
@@ -61,12 +70,27 @@ class SkippingStrategy:
 
     def choose_for(self, path: SimPath, count: int) -> int:
         """The next value that this path chose in the schedule."""
-        values = self._values.get(path.key)
+        values = self._values.get(self._stands_for.get(path.key, path.key))
         return min(values.popleft(), count - 1) if values else 0
 
     def choose(self, count: int) -> int:
         """Unused: a script is asked by ``choose_for``."""
         return 0
+
+    def _in_place_of(self, decision: Decision, enabled: Sequence[SimPath]) -> SimPath | None:
+        """A path that could be the one of a decision, if this run has none that is called so."""
+        paths = self._simulation.paths if self._simulation is not None else []
+        role = _role(decision.path)
+        found = [path for path in enabled if _role(path.key) == role and _fits(path, decision)]
+        if not found or decision.path in self._stands_for.values() or any(one.key == decision.path for one in paths):
+            return None
+        self._stands_for[found[0].key] = decision.path
+        return found[0]
+
+
+def _role(key: str) -> str:
+    """What a path does and who started it, without which of several it is."""
+    return re.sub(r"\W?\d+", "", key)
 
 
 class Staying:

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from slabactors.explore.fewest import Budget, Fewest, look_near
-from slabactors.explore.linearise import decisions_of, merged_orders, slice_about, slice_of
+from slabactors.explore.linearise import decisions_of, merged_orders, slice_about, slice_of, without_rounds
 from slabactors.explore.program import Program
 from slabactors.explore.runs import Runs, Shrunken, expect, observed, orders, replayed
 from slabactors.explore.strategy import FollowRecord
@@ -128,13 +128,11 @@ class _Shrinker(Runs):
         return found
 
     def _without_others(self, found: Shrunken) -> Shrunken:
-        """Without the paths that took part but need not have, as when somebody else would do the same."""
+        """Without rounds of a daemon, and paths, that took part but need not have."""
         better: Shrunken | None = found
         while better is not None:
             found, better = better, None
-            culprit = found.outcome.culprit
-            assert culprit is not None
-            for rest in _without_paths(found.decisions, culprit.key):
+            for rest in self._rests(found):
                 candidate = self.followed(rest)
                 if candidate is not None:
                     candidate = self._short(candidate)
@@ -142,6 +140,13 @@ class _Shrinker(Runs):
                         better = candidate
                         break
         return found
+
+    def _rests(self, found: Shrunken) -> Iterator[list[Decision]]:
+        culprit = found.outcome.culprit
+        assert culprit is not None
+        for order in without_rounds(found.history.events):
+            yield decisions_of(found.history, order)
+        yield from _without_paths(found.decisions, culprit.key)
 
     def _left_out(self, found: Shrunken) -> Shrunken:
         """For a bug that no step has: with as many steps left out as possible."""
@@ -214,7 +219,7 @@ class _Shrinker(Runs):
             if record is None and not self.fewest.proves(self.wanted, best.preemptions):
                 paths = {event.path.key for event in best.scheduled}
                 record = look_near(self.program, self.wanted, paths, best.preemptions, self.budget, self.time)
-            if record is None:
+            if record is None or not self.budget.left:
                 break
             better = self._made_of(record)
             if better.preemptions >= best.preemptions:

@@ -69,14 +69,17 @@ class Simplifier:
     Args:
         variants: makes the program with other settings.
         knobs: what may be changed.
+        fewest: what schedules with few preemptions show, with the settings as they are.
         time: the policy under which bugs were found, if not the program's own.
     """
 
-    def __init__(self, variants: Variants, knobs: Sequence[Knob], *, time: TimePolicy | None = None) -> None:
+    def __init__(
+        self, variants: Variants, knobs: Sequence[Knob], fewest: Fewest, *, time: TimePolicy | None = None
+    ) -> None:
         self._variants = variants
         self._knobs = knobs
         self._time = time
-        self._fewest: dict[tuple[tuple[str, int], ...], Fewest] = {}
+        self._fewest: dict[tuple[tuple[str, int], ...], Fewest] = {(): fewest}
         """What schedules with few preemptions show, with the settings that were kept."""
         self._hopeless: set[tuple[tuple[str, int], ...]] = set()
         """Settings with which the bug at hand does not show."""
@@ -86,7 +89,7 @@ class Simplifier:
 
         Args:
             program: that the bug was found in.
-            shrunken: its schedule.
+            shrunken: its schedule; that it has the fewest preemptions need not be proved yet.
             wanted: its signature.
             budget: what it may cost; the best so far is given when that is spent.
         """
@@ -99,7 +102,7 @@ class Simplifier:
                 better = self._turned(best, knob, wanted, budget)
                 if better is not None:
                     best, again = better, True
-        if best.settings:
+        if self._knobs and budget.left:
             fewest = self._fewest.setdefault(_key(best.settings), Fewest(best.program, time=self._time))
             best.shrunken = shrink_schedule(
                 best.program, best.shrunken.decisions, wanted, budget=budget, fewest=fewest, time=self._time
