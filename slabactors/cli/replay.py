@@ -69,7 +69,7 @@ def replay_finding(file: Path, *, log: Path | None, json: bool) -> int:
             sink.run(
                 scenario=finding.scenario, lifecycle=finding.lifecycle, parameters=finding.parameters, replay=str(file)
             )
-            execution = replay(program, again.decisions, observer=sink)
+            execution = replay(program, again.whole_schedule, observer=sink)
             write_end(sink, execution.outcome, execution.world)
     table = race_table(again.history, bug.about)
     if json:

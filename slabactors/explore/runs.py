@@ -39,6 +39,8 @@ class Shrunken:
         replays: how many runs it took to get here.
         proof: how many more it took to find that there is none with fewer preemptions; shared among the bugs of a
             search.
+        whole: for a bug that no step has, the run that the preemptions are of; others play the end of a schedule one
+            step each in turn, which is harder to read.
     """
 
     decisions: list[Decision]
@@ -50,6 +52,7 @@ class Shrunken:
     minimum: bool = False
     replays: int = 1
     proof: int = 0
+    whole: tuple[History, Outcome] | None = None
 
     @property
     def size(self) -> tuple[int, int, int, int]:
@@ -64,6 +67,19 @@ class Shrunken:
     @property
     def _values(self) -> int:
         return sum(decision.value or 0 for decision in self.decisions)
+
+    def told(self) -> Shrunken:
+        """With the history that reads best; the schedule stays what it is."""
+        if self.whole is None:
+            return self
+        return replace(self, history=self.whole[0], outcome=self.whole[1], whole=None)
+
+    @property
+    def whole_schedule(self) -> list[Decision]:
+        """The schedule of all that the history has; what was played fairly at the end is in it as well."""
+        if self.outcome.culprit is not None:
+            return self.decisions
+        return decisions_of(self.history, [event.index for event in self.history.events if event.act == 1])
 
     @property
     def scheduled(self) -> list[Event]:
@@ -83,7 +99,7 @@ def replayed(program: Program, decisions: list[Decision]) -> Shrunken:
     if found.outcome.bug is None:
         return found
     runs.wanted = signature(found.outcome)
-    return runs.counted(found)
+    return runs.counted(found).told()
 
 
 def expect(outcome: Outcome, wanted: str) -> None:
@@ -229,25 +245,28 @@ class Runs:
         followed = events if over else _played(found.history.events)[: len(events) + 1]
         forced = [event for event in followed if event.preempts]
         left = [followed[event.index - 1].path.key for event in forced if not goes_on(events, event.index)]
-        number = found.preemptions
+        best = found
         for count in range(len(left) + 1):
             if 0 < count < len(left) > LEFT_MAX:
                 continue  # too many combinations
             for stopped in combinations(left, count):
-                if number > found.resumed + count and self.budget.left:
+                if best.preemptions > found.resumed + count and self.budget.left:
                     self.budget.spent += 1
-                    number = min(number, self._preemptions_of(found.decisions, stopped, number))
-        return replace(found, preemptions=number)
+                    whole = self._whole(found, stopped)
+                    best = min(best, whole or best, key=lambda one: one.preemptions)
+        return best
 
-    def _preemptions_of(self, decisions: list[Decision], stopped: tuple[str, ...], otherwise: int) -> int:
-        """Of the whole run of a schedule, if it shows the bug as well."""
+    def _whole(self, found: Shrunken, stopped: tuple[str, ...]) -> Shrunken | None:
+        """With the preemptions of the whole run of a schedule, if that shows the bug as well."""
         try:
-            history, execution = observed(self.program, RunOnStrategy(decisions, stopped))
+            history, execution = observed(self.program, RunOnStrategy(found.decisions, stopped))
         except ReplayDiverged:
-            return otherwise
+            return None
         if not self.shows(execution.outcome):
-            return otherwise
-        return sum(event.preempts for event in _played(history.events))
+            return None
+        number = sum(event.preempts for event in _played(history.events))
+        at_rest = found.outcome.culprit is None
+        return replace(found, preemptions=number, whole=(history, execution.outcome) if at_rest else None)
 
 
 def orders(events: list[Event], culprit: object) -> Iterator[list[int]]:

@@ -100,7 +100,7 @@ class _Shrinker(Runs):
                 break
             best = small
         return replace(
-            best,
+            best.told(),
             minimum=self.fewest.proves(self.wanted, best.preemptions),
             replays=self.budget.spent,
             proof=self.fewest.executions - before,

@@ -1,7 +1,7 @@
 """Simpler inputs for a bug: the settings of a program made smaller, as long as the same bug shows.
 
 A setting that is larger than what is usual goes back to that, or as near as the bug allows.  Below what is usual a
-number is only made smaller when that makes the schedule smaller: what has no part in the bug is best left alone.
+number is only made smaller when that makes the story shorter: what has no part in the bug is best left alone.
 
 The bug is found again by following its schedule, leaving out what does not fit, or else by a short search.
 """
@@ -117,7 +117,7 @@ class Simplifier:
         for lower in sorted({knob.smallest, knob.smallest + 1, (knob.smallest + value) // 2, value - 1}):
             if knob.smallest <= lower < value:
                 candidate = self._with(best, knob, lower, wanted, budget)
-                if candidate is not None and candidate.shrunken.size < best.shrunken.size:
+                if candidate is not None and _story(candidate.shrunken) < _story(best.shrunken):
                     return candidate
         return None
 
@@ -180,3 +180,8 @@ class Simplifier:
 
 def _key(settings: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(settings.items()))
+
+
+def _story(shrunken: Shrunken) -> tuple[int, ...]:
+    """How much there is to tell: a bug that no step has is told with all that happened."""
+    return shrunken.preemptions, len(shrunken.history.events), *shrunken.size
