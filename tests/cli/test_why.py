@@ -115,6 +115,19 @@ def test_a_diagram_that_cannot_be_written_is_refused(command, saved, tmp_path):
     assert listing(tmp_path) == set()
 
 
+def test_a_bug_that_no_step_has_is_logged_as_it_is_told(command, tmp_path):
+    """Its schedule is short; the table, the log and the diagram are of one and the same run."""
+    story = ("explore", "dead-cache/emptied", "--lifecycle", "v5-dead-after-queueing", "--runs", 400)
+    (finding,) = command(*story, "--save", "out", "--json").document["findings"]
+    document = command("replay", finding["file"], "--log", "run.jsonl", "--json").document
+    _, *steps, end = map(json.loads, (tmp_path / "run.jsonl").read_text().splitlines())
+    assert len(finding["schedule"]) < document["deliveries"] == len(steps) == end["deliveries"]
+    assert document["steps"] == finding["steps"] == command("why", finding["file"], "--json").document["steps"]
+    assert all(row["what"].endswith(f"[{steps[row['step']]['actor']}]") for row in document["steps"])
+    pair = finding["racing_pair"]
+    assert (pair["reversed"], pair["first_difference"]["step"]) == ("clean", pair["first"]["step"])
+
+
 def test_numbers_of_the_scenario_are_made_smaller_unless_one_says_so(command, tmp_path):
     """More dentries than the bug needs are not shown; the file has what is needed to see it again."""
     # The only run of this seed shows a bug.
