@@ -17,11 +17,11 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from slabactors.actors import Clock
 from slabactors.errors import ScenarioError, UnknownName
@@ -31,6 +31,9 @@ from slabactors.lifecycle import Lifecycle, lifecycle
 from slabactors.machine import CHECKER_INSTANCES, SETTLE_JIFFIES, Machine, MachineConfig
 from slabactors.runtime.simulated import Simulation, Strategy
 from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
+
+if TYPE_CHECKING:
+    from slabactors.explore.simplify import Knob
 
 __all__ = ["BoundScenario", "Machine", "Scenario", "find", "load_file", "scenario", "shipped"]
 
@@ -347,6 +350,36 @@ class BoundScenario:
         machine = self.machine(runtime.clock)
         outcome = await runtime.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
         return LiveExecution(outcome, machine, runtime.decisions())
+
+    @property
+    def knobs(self) -> list[Knob]:
+        """The numbers and switches that a search may turn down, for a simpler story of what it has found.
+
+        Of the machine only those that were set, and only down to what the scenario asks for: its author knows why.
+        """
+        from slabactors.explore.simplify import Knob
+
+        found = [
+            Knob(name, self.arguments[name], parameter.default)
+            for name, parameter in self.scenario.parameters.items()
+            if parameter.type in (int, bool) and self.arguments[name] > 0
+        ]
+        for name, parameter in self.scenario.machine_parameters.items():
+            value, usual = getattr(self.config, name), parameter.default
+            if parameter.type is int and value > usual and name not in self.arguments:
+                found.append(Knob(name, value, usual, usual))
+        return found
+
+    def variant(self, settings: Mapping[str, int]) -> BoundScenario:
+        """The same with other values of some parameters.
+
+        Raises:
+            UsageError: they do not fit.
+        """
+        values = {**self.settings, **settings}
+        known = {**self.scenario.machine_parameters, **self.scenario.parameters}
+        changed = {name: value for name, value in values.items() if value != known[name].default}
+        return self.scenario.bind(lifecycle_name=self.lifecycle.name, settings=changed)
 
     def reached(self, execution: Execution) -> Sequence[bool]:
         """Which of `sometimes` a run has reached."""

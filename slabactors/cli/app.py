@@ -25,6 +25,10 @@ Settings = Annotated[
     Parameter(name="--set", help="NAME=VALUE: a parameter of the scenario or its machine.", negative=()),
 ]
 Seed = Annotated[int, Parameter(help="Seed of everything that is random.")]
+Reduce = Annotated[
+    bool,
+    Parameter(help="Make the numbers of the scenario smaller, too, as long as the bug shows.", negative="--no-reduce"),
+]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.", negative=())]
 Runtime = Literal["sim", "asyncio", "trio"]
 
@@ -71,13 +75,23 @@ def explore(
     runs: Annotated[int, Parameter(help="How many executions.")] = 10_000,
     time: Annotated[float | None, Parameter(help="Stop after so many seconds.")] = None,
     save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
+    reduce: Reduce = True,
     json: Json = False,
 ) -> int:
     """Run a scenario many times; print each distinct bug with the shortest schedule found for it."""
     from slabactors.cli.explore import explore_scenario
 
     return explore_scenario(
-        target, lifecycle, settings or [], seed=seed, strategy=strategy, runs=runs, seconds=time, save=save, json=json
+        target,
+        lifecycle,
+        settings or [],
+        seed=seed,
+        strategy=strategy,
+        runs=runs,
+        seconds=time,
+        save=save,
+        reduce=reduce,
+        json=json,
     )
 
 
@@ -98,6 +112,7 @@ def verify(
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
     save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
+    reduce: Reduce = True,
     json: Json = False,
 ) -> int:
     """Explore every interleaving of a scenario, one execution for all that differ only in independent steps."""
@@ -112,6 +127,7 @@ def verify(
         runs=runs,
         seconds=time,
         save=save,
+        reduce=reduce,
         json=json,
     )
 
@@ -135,12 +151,13 @@ def why(
     finding: Annotated[Path, Parameter(help="A file that explore or verify --save wrote.")],
     /,
     *,
+    mermaid: Annotated[Path | None, Parameter(help="Write a Mermaid sequence diagram of the run there.")] = None,
     json: Json = False,
 ) -> int:
-    """Tell how a finding came about: the steps that led to it, and who did what in which column."""
-    from slabactors.cli.replay import why_finding
+    """Tell how a finding came about: the steps that led to it, and the pairs of steps whose order broke it."""
+    from slabactors.cli.why import why_finding
 
-    return why_finding(finding, json=json)
+    return why_finding(finding, mermaid=mermaid, json=json)
 
 
 @app.command

@@ -8,11 +8,13 @@ from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
+from slabactors.cli.report import Report, interruptible, print_report, print_unreached, save_all
+from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError
-from slabactors.explore.campaign import SearchResult, search
+from slabactors.explore.campaign import Found, SearchResult, search
+from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import check_directory
-from slabactors.explore.shrink import shrink
+from slabactors.explore.shrink import Shrunken, shrink
 from slabactors.scenario import BoundScenario, find
 
 
@@ -26,6 +28,7 @@ def explore_scenario(
     runs: int,
     seconds: float | None,
     save: Path | None,
+    reduce: bool,
     json: bool,
 ) -> int:
     """Search, shrink what was found, print it, and keep it if asked to."""
@@ -37,7 +40,7 @@ def explore_scenario(
     if save is not None:
         check_directory(save)  # now, and not after a search of an hour
     result = run_search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
-    reports = shrink_all(program, result, strategy, seed)
+    reports = shrink_all(program, result, strategy, seed, reduce=reduce)
     unsaved: OutputError | None = None
     if save is not None:
         try:
@@ -68,17 +71,15 @@ def run_search(
     return result
 
 
-def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed: int) -> list[Report]:
-    """Shrink every bug; Ctrl-C ends it with those that are done."""
-    reports: list[Report] = []
-    try:
-        for found in result.found.values():
-            shrunken = shrink(program, found.record, found.signature)
-            steps = len(found.record)
-            reports.append(make_report(program, shrunken, found, steps=steps, strategy=strategy, seed=seed))
-    except KeyboardInterrupt:
-        note(f"slabactors: interrupted; {len(reports)} of {counted(len(result.found), 'distinct bug')} are shown.")
-    return reports
+def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed: int, *, reduce: bool) -> list[Report]:
+    """Shrink every bug; Ctrl-C ends it with the best so far of each, another one with those that are done."""
+
+    def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
+        return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)
+
+    return shrink_each(
+        program, list(result.found.values()), shorten, Fewest(program), strategy=strategy, seed=seed, reduce=reduce
+    )
 
 
 def as_json(

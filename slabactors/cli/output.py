@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,30 @@ def note(text: str) -> None:
     """Say something that is not part of the result, to whoever may listen."""
     with suppress(OSError):
         print(text, file=sys.stderr)  # noqa: T201
+
+
+def write_whole(path: Path, text: str, option: str) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: the file.
+        text: what is to be in it.
+        option: of the command line, with which another file can be named.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}.\n  Give a file that can be written to: {option} FILE"
+        ) from error
 
 
 def counted(count: int, noun: str) -> str:

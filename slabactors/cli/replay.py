@@ -1,4 +1,4 @@
-"""``slabactors replay`` and ``slabactors why``."""
+"""``slabactors replay``, and what every command needs that takes a finding's file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from slabactors.explore.finding import Finding, load, signature
 from slabactors.explore.replay import replay
 from slabactors.explore.shrink import Shrunken, replayed
 from slabactors.scenario import BoundScenario, find
-from slabactors.trace.causality import tell
 from slabactors.trace.race_table import race_table
 
 
-def _open(file: Path) -> tuple[Finding, BoundScenario]:
+def opened(file: Path) -> tuple[Finding, BoundScenario]:
+    """A finding, and its program.
+
+    Raises:
+        FindingFileError: it is damaged, or cannot be run again here.
+    """
     finding = load(file)
     try:
         program = find(finding.scenario).bind(lifecycle_name=finding.lifecycle, settings=finding.parameters)
@@ -32,7 +36,7 @@ def _open(file: Path) -> tuple[Finding, BoundScenario]:
     return finding, program
 
 
-def _again(finding: Finding, program: BoundScenario) -> tuple[Shrunken, KernelBug]:
+def seen_again(finding: Finding, program: BoundScenario) -> tuple[Shrunken, KernelBug]:
     """The finding's run, and its bug.
 
     Raises:
@@ -58,14 +62,14 @@ def _same_bug(finding: Finding, again: Shrunken) -> tuple[Shrunken, KernelBug]:
 
 def replay_finding(file: Path, *, log: Path | None, json: bool) -> int:
     """Run the schedule strictly; exit 1 when it shows the bug again."""
-    finding, program = _open(file)
-    again, bug = _again(finding, program)
+    finding, program = opened(file)
+    again, bug = seen_again(finding, program)
     if log is not None:
         with logged(log) as sink:
             sink.run(
                 scenario=finding.scenario, lifecycle=finding.lifecycle, parameters=finding.parameters, replay=str(file)
             )
-            execution = replay(program, again.decisions, observer=sink)
+            execution = replay(program, again.whole_schedule, observer=sink)
             write_end(sink, execution.outcome, execution.world)
     table = race_table(again.history, bug.about)
     if json:
@@ -88,32 +92,4 @@ def replay_finding(file: Path, *, log: Path | None, json: bool) -> int:
         say(f"  {bug.message}")
         say()
         say(table.render())
-    return BUG
-
-
-def why_finding(file: Path, *, json: bool) -> int:
-    """Tell the story of a finding."""
-    finding, program = _open(file)
-    again, bug = _again(finding, program)
-    table = race_table(again.history, bug.about)
-    chain = tell(again.history, [row.step for row in table.rows])
-    if json:
-        say_json(
-            {
-                "signature": finding.signature,
-                "kind": bug.kind,
-                "message": bug.message,
-                "chain": [link.as_json() for link in chain],
-                "steps": table.as_json(),
-            }
-        )
-        return BUG
-    say(f"{finding.signature}")
-    say(f"  {bug.message}")
-    say()
-    say("What led to it, each step with the steps of others that it depends on:")
-    for link in chain:
-        say(f"  {link.text}")
-    say()
-    say(table.render())
     return BUG

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import signal
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 from slabactors.cli.output import counted, say
-from slabactors.explore.finding import Choice, Finding, file_name
+from slabactors.cli.racing import one_line, pair_json
+from slabactors.explore.finding import Finding, file_name
 from slabactors.explore.finding import save as save_finding
+from slabactors.explore.racing import RacingPair
 from slabactors.explore.shrink import Shrunken
-from slabactors.scenario import BoundScenario
-from slabactors.trace.race_table import RaceTable, race_table
+from slabactors.trace.race_table import RaceTable
 
 
 @dataclass(slots=True)
@@ -28,6 +30,8 @@ class Report:
         steps: how many steps the first of them had.
         shrunken: the shortest schedule found.
         table: the steps that matter.
+        reduced: settings that are smaller than those that were searched with.
+        pair: the two steps whose order it was, if they were found.
         file: where the finding is kept, if it is.
     """
 
@@ -36,6 +40,8 @@ class Report:
     steps: int
     shrunken: Shrunken
     table: RaceTable
+    reduced: dict[str, int]
+    pair: RacingPair | None
     file: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -47,61 +53,13 @@ class Report:
             "count": self.count,
             "first_execution": self.finding.execution,
             "preemptions": self.finding.preemptions,
+            "preemptions_minimum": self.shrunken.minimum,
+            "parameters": self.finding.parameters,
+            "racing_pair": pair_json(self.pair) if self.pair is not None else None,
             "steps": self.table.as_json(),
             "schedule": self.finding.schedule,
             "file": str(self.file) if self.file is not None else None,
         }
-
-
-class Seen(Protocol):
-    """A distinct bug, as a search saw it."""
-
-    @property
-    def signature(self) -> str:
-        """What it is called."""
-        ...
-
-    @property
-    def execution(self) -> int:
-        """The first execution that showed it."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """How many executions did."""
-        ...
-
-
-def make_report(
-    program: BoundScenario, shrunken: Shrunken, found: Seen, *, steps: int, strategy: str, seed: int
-) -> Report:
-    """Make a bug's finding, and its table.
-
-    Args:
-        program: what was searched.
-        shrunken: the shortest schedule of the bug.
-        found: the bug as the search saw it.
-        steps: how many steps the execution had that showed it first.
-        strategy: what found it.
-        seed: of the search.
-    """
-    bug = shrunken.outcome.bug
-    assert bug is not None
-    finding = Finding(
-        scenario=program.scenario.name,
-        scenario_digest=program.scenario.digest,
-        lifecycle=program.lifecycle.name,
-        parameters=program.settings,
-        strategy=strategy,
-        seed=seed,
-        execution=found.execution,
-        signature=found.signature,
-        kind=bug.kind,
-        message=bug.message,
-        preemptions=shrunken.preemptions,
-        schedule=[Choice(one.path, one.operation, one.actor, one.value) for one in shrunken.decisions],
-    )
-    return Report(finding, found.count, steps, shrunken, race_table(shrunken.history, bug.about))
 
 
 def save_all(reports: list[Report], directory: Path) -> None:
@@ -128,14 +86,27 @@ def print_report(number: int, report: Report) -> None:
     say(
         f"   in {counted(report.count, 'execution')}, first in number {finding.execution}; "
         f"shrunk from {counted(report.steps, 'step')} to {len(finding.schedule)} "
-        f"with {counted(finding.preemptions, 'preemption')} ({report.shrunken.replays} replays)"
+        f"with {preemptions_of(report.shrunken)} ({report.shrunken.replays} replays)"
     )
+    if report.reduced:
+        say(f"   reduced to {', '.join(f'{name}={value}' for name, value in report.reduced.items())}, as shown here")
+    if report.pair is not None:
+        for line in textwrap.wrap(one_line(report.pair), 110, subsequent_indent="  ", break_long_words=False):
+            say(f"   {line}")
     say()
     for line in report.table.render().splitlines():
         say(f"   {line}")
     if report.file is not None:
         say()
         say(f"   see it again: slabactors replay {report.file}")
+
+
+def preemptions_of(shrunken: Shrunken) -> str:
+    """How many preemptions a bug takes, and whether it is known to take as many."""
+    number = counted(shrunken.preemptions, "preemption")
+    if not shrunken.preemptions:
+        return number
+    return f"{number}, and none with fewer" if shrunken.minimum else f"{number}, maybe fewer"
 
 
 @contextmanager

@@ -9,14 +9,16 @@ from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
-from slabactors.errors import NondeterminismError, OutputError, ReplayDiverged, UsageError
+from slabactors.cli.report import Report, interruptible, print_report, print_unreached, save_all
+from slabactors.cli.shrinking import shrink_each
+from slabactors.errors import OutputError, UsageError
 from slabactors.explore.bounded import BoundedResult, search_bounded
-from slabactors.explore.campaign import SearchResult
+from slabactors.explore.campaign import Found, SearchResult
 from slabactors.explore.dpor import Statistics
+from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import check_directory
-from slabactors.explore.shrink import shrink, shrink_schedule
-from slabactors.explore.verify import Verification, verify
+from slabactors.explore.shrink import Shrunken, shrink, shrink_schedule
+from slabactors.explore.verify import Proved, Verification, verify
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
 
@@ -34,6 +36,7 @@ def verify_scenario(
     runs: int | None,
     seconds: float | None,
     save: Path | None,
+    reduce: bool,
     json: bool,
 ) -> int:
     """Explore every trace; print each distinct bug with the shortest schedule found for it."""
@@ -49,12 +52,12 @@ def verify_scenario(
     time = TimePolicy(policy) if policy is not None else program.scenario.time
     if preemptions is None:
         result = explored(program, time, runs, seconds)
-        reports = shrunken_reports(program, result)
+        reports = shrunken_reports(program, result, time, reduce=reduce)
         document = as_json(program, result, reports, time)
         show = partial(print_result, program, result, reports, time)
     else:
         bounded = explored_bounded(program, time, preemptions, runs, seconds)
-        reports = bounded_reports(program, bounded)
+        reports = bounded_reports(program, bounded, time, reduce=reduce)
         document = bounded_json(program, bounded, reports, time)
         show = partial(print_bounded, program, bounded, reports, time)
     unsaved: OutputError | None = None
@@ -83,18 +86,17 @@ def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds
     return result
 
 
-def shrunken_reports(program: BoundScenario, result: Verification) -> list[Report]:
+def shrunken_reports(program: BoundScenario, result: Verification, time: TimePolicy, *, reduce: bool) -> list[Report]:
     """Shrink every bug; one that no ordinary run can show is told as it was found."""
-    reports = []
-    for found in result.found.values():
-        try:
-            shrunken = shrink_schedule(program, found.decisions, found.signature)
-        except (ReplayDiverged, NondeterminismError) as error:
-            note(f"slabactors: {found.signature} was found, but its schedule cannot be shown: {error}")
-            continue
-        steps = len(found.decisions)
-        reports.append(make_report(program, shrunken, found, steps=steps, strategy="dpor", seed=0))
-    return reports
+
+    def shorten(found: Proved, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
+        shrunken = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest, time=time)
+        return shrunken, len(found.decisions)
+
+    fewest = Fewest(program, time=time)
+    return shrink_each(
+        program, list(result.found.values()), shorten, fewest, strategy="dpor", seed=0, time=time, reduce=reduce
+    )
 
 
 def as_json(program: BoundScenario, result: Verification, reports: list[Report], time: TimePolicy) -> dict[str, Any]:
@@ -163,19 +165,16 @@ def explored_bounded(
     return found
 
 
-def bounded_reports(program: BoundScenario, found: BoundedResult) -> list[Report]:
-    """Shrink every bug of a search by preemptions."""
-    return [
-        make_report(
-            program,
-            shrink(program, one.record, one.signature),
-            one,
-            steps=len(one.record),
-            strategy="preemption-bounded",
-            seed=0,
-        )
-        for one in found.result.found.values()
-    ]
+def bounded_reports(program: BoundScenario, searched: BoundedResult, time: TimePolicy, *, reduce: bool) -> list[Report]:
+    """Shrink every bug of a search by preemptions, which has proved already how few each needs."""
+
+    def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
+        shrunken = shrink(program, found.record, found.signature, budget=budget, fewest=fewest, time=time)
+        return shrunken, len(found.record)
+
+    found = list(searched.result.found.values())
+    fewest = Fewest.of(program, searched, time=time)
+    return shrink_each(program, found, shorten, fewest, strategy="preemption-bounded", seed=0, time=time, reduce=reduce)
 
 
 def bounded_json(

@@ -58,7 +58,7 @@ class PreemptionBounded:
         assert simulation is not None
         last = next((number for number in reversed(simulation.record) if number >= 0), None)
         if self._position == len(self._stack):
-            running = any(path.id == last for path in enabled)
+            running = any(path.id == last and path.deadline is None for path in enabled)  # a sleeper waits for time
             order = sorted(enabled, key=lambda path: (path.id != last, path.id))
             costs = [int(running and path.id != last) for path in order]
             affordable = sum(self._spent + cost <= self.bound for cost in costs)

@@ -52,7 +52,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         signature: the same for the same bug in other runs.
         kind: the class of bug.
         message: one sentence.
-        preemptions: switches away from a path that could have gone on.
+        preemptions: of the whole run that the schedule stands for: switches away from a path that could have gone on.
+        preemptions_minimum: no schedule with fewer shows it; they were all explored.
         schedule: the choices that lead to it.
     """
 
@@ -70,6 +71,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     message: str
     preemptions: int
+    preemptions_minimum: bool = False
     schedule: list[Choice]
 
 

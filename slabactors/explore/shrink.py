@@ -1,299 +1,264 @@
 """Shrinking: from the run in which a bug was found to the shortest schedule of it that reads well.
 
-Rounds of two stages, each candidate confirmed by a strict replay that must show the same signature:
+Each stage changes the schedule; each change is confirmed by a strict replay that must show the same signature.
 
 1. Causal slice: only the steps that happen before the one that broke.  A set of steps closed under "happens before" is
-   itself the beginning of a run, so this needs no search.  (A bug found when the run was over keeps all its steps.)
-2. Re-linearise: the same steps in the order that changes from path to path least often (found exactly where there are
-   few enough of them, else greedily from each path in turn); the fewest preemptions, then switches, are kept.
+   itself the beginning of a run, so this needs no search.  A bug found when the run was over has no such step: whole
+   paths, and then ever shorter stretches of steps, are left out instead, where the bug still shows without them.
+2. Re-linearise: the same steps in the order with the fewest preemptions, then switches (found exactly where there are
+   few enough of them, else greedily from each path in turn).
+3. Fewest preemptions: the steps of a path that is preempted are moved together, whatever depends on what; and then
+   schedules with fewer preemptions are looked for, until one shows the bug or all were explored: then there is none.
 
-The second stage is greedy and starts from the order that it is given, so the rounds go on until one of them changes
-nothing: nothing here makes a schedule larger, and shrinking what was shrunken changes nothing.
+4. Values of ``choose()`` as low as possible.
+
+A preemption is a switch away from a path that could have gone on, or a timer that fires while one could have.  A path
+that the schedule needs no more is not preempted when it may as well run on until it waits: the schedule leaves that out
+only to be short.  So the number is that of a whole run, and means the same as in a search by preemptions.
+
+It ends when nothing changes any more or its budget is spent, with the best schedule so far.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import replace
 
-from slabactors.errors import NondeterminismError, ReplayDiverged
-from slabactors.explore.finding import REPEAT_HINT, signature
-from slabactors.explore.program import Execution, Program
-from slabactors.explore.replay import replay
+from slabactors.explore.fewest import Budget, Fewest, look_near
+from slabactors.explore.linearise import decisions_of, merged_orders, slice_about, slice_of, without_rounds
+from slabactors.explore.program import Program
+from slabactors.explore.runs import Runs, Shrunken, expect, observed, orders, replayed
 from slabactors.explore.strategy import FollowRecord
-from slabactors.runtime.history import Event, History, past_of
-from slabactors.runtime.simulated import SimPath
-from slabactors.runtime.step import Decision, Outcome
+from slabactors.runtime.step import Decision, TimePolicy
 
-State = tuple[tuple[int, ...], int]
-"""How far each path has come, and which one is running."""
-
-STATES_MAX = 60_000
-"""How many states the search for the order with the fewest switches looks at."""
-
-ROUNDS_MAX = 16
-"""Each round but the last makes the schedule smaller; two or three are usual."""
+__all__ = ["Budget", "Shrunken", "replayed", "shrink", "shrink_schedule"]
 
 
-@dataclass(slots=True)
-class Shrunken:
-    """A schedule that shows a bug.
-
-    Attributes:
-        decisions: the schedule.
-        history: of its run, for tables and stories; the last event is the step that broke it, if one did.
-        outcome: of its run.
-        preemptions: switches away from a path that could have gone on.
-        switches: changes of path, forced ones included.
-        replays: how many runs it took to get here.
-    """
-
-    decisions: list[Decision]
-    history: History
-    outcome: Outcome
-    preemptions: int
-    switches: int
-    replays: int
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """What is made small, in this order: steps, preemptions, switches."""
-        return len(self.decisions), self.preemptions, self.switches
-
-
-def shrink(program: Program, record: list[int], wanted: str) -> Shrunken:
+def shrink(
+    program: Program,
+    record: list[int],
+    wanted: str,
+    *,
+    budget: Budget | None = None,
+    fewest: Fewest | None = None,
+    time: TimePolicy | None = None,
+) -> Shrunken:
     """The best schedule found for the bug that a record shows.
 
     Args:
         program: what was run.
         record: of the execution that showed the bug, made in this process.
         wanted: signature of the bug.
+        budget: what it may cost.
+        fewest: what schedules with few preemptions show, shared among the bugs of one search.
+        time: the policy under which the bug was found, if not the program's own.
 
     Raises:
         NondeterminismError: not even the record itself shows the bug again.
     """
-    history = History()
-    execution = program.execute(FollowRecord(record), observer=history)
-    _expect(execution.outcome, wanted)
-    _close(history, execution)
-    return _shrunken(program, history, execution.outcome, None)
+    shrinker = _Shrinker(program, wanted, budget or Budget(), fewest or Fewest(program, time=time), time)
+    return shrinker.shrunken(shrinker.recorded(record))
 
 
-def shrink_schedule(program: Program, decisions: list[Decision], wanted: str) -> Shrunken:
+def shrink_schedule(
+    program: Program,
+    decisions: list[Decision],
+    wanted: str,
+    *,
+    budget: Budget | None = None,
+    fewest: Fewest | None = None,
+    time: TimePolicy | None = None,
+) -> Shrunken:
     """As `shrink`, from a schedule: of a finding, or of a live run.
 
     Raises:
         ReplayDiverged: the schedule does not fit.
         NondeterminismError: it does not show the bug.
     """
-    start = replayed(program, decisions)
-    _expect(start.outcome, wanted)
-    return _shrunken(program, start.history, start.outcome, start)
+    shrinker = _Shrinker(program, wanted, budget or Budget(), fewest or Fewest(program, time=time), time)
+    start = shrinker.strictly(decisions)
+    expect(start.outcome, wanted)
+    return shrinker.shrunken(start)
 
 
-def _expect(outcome: Outcome, wanted: str) -> None:
-    found = None if outcome.bug is None else signature(outcome)
-    if found != wanted:
-        raise NondeterminismError(
-            f"the run that showed {wanted!r} was run again, step for step, and showed "
-            f"{'no bug' if found is None else repr(found)}.\n{REPEAT_HINT}"
+class _Shrinker(Runs):
+    """One bug of one program on its way to a short schedule."""
+
+    def __init__(self, program: Program, wanted: str, budget: Budget, fewest: Fewest, time: TimePolicy | None) -> None:
+        super().__init__(program, wanted, budget, time)
+        self.fewest = fewest
+
+    # -- all of it -------------------------------------------------------------------------------------------------
+
+    def shrunken(self, start: Shrunken) -> Shrunken:
+        """The best that a schedule can be made into."""
+        before = self.fewest.executions
+        best = self.counted(start)
+        while True:
+            small = self._stages(best)
+            if small.size >= best.size:
+                break
+            best = small
+        return replace(
+            best.told(),
+            minimum=self.fewest.proves(self.wanted, best.preemptions),
+            replays=self.budget.spent,
+            proof=self.fewest.executions - before,
         )
 
+    def _stages(self, found: Shrunken) -> Shrunken:
+        small = self._together(self._short(found))
+        small = self._left_out(small) if small.outcome.culprit is None else self._without_others(small)
+        small = self._lower_values(small)
+        small = min(found, self.counted(small), key=lambda one: one.size)
+        return self._fewer(small)
 
-def _shrunken(program: Program, history: History, outcome: Outcome, start: Shrunken | None) -> Shrunken:
-    """The best of what `start` is and what its history, or that of a run without a schedule, can be made into."""
-    wanted = signature(outcome)
-    best = start
-    replays = 1
-    tried = set()
-    for _ in range(ROUNDS_MAX):
-        better: Shrunken | None = None
-        for order in _orders(history.events, outcome.culprit):
-            decisions = _decisions(history, order)
-            key = tuple((one.path, one.value) for one in decisions)
-            if key in tried:
-                continue
-            tried.add(key)
-            replays += 1
-            candidate = _confirm(program, decisions, wanted)
-            if candidate is not None and (best is None or candidate.size < best.size):
-                best = better = candidate
-        if better is None:
-            break
-        history, outcome = better.history, better.outcome
-    if best is None:
-        raise NondeterminismError(f"no schedule of the run that showed {wanted!r} shows it again.\n{REPEAT_HINT}")
-    best.replays = replays
-    return best
+    # -- stages 1 and 2 --------------------------------------------------------------------------------------------
 
+    def _short(self, found: Shrunken) -> Shrunken:
+        """Only the steps that happened before the one that broke, in the best order."""
+        better: Shrunken | None = found
+        while better is not None and better.outcome.culprit is not None:
+            found, better = better, None
+            for order in orders(found.history.events, found.outcome.culprit):
+                candidate = self.confirmed(decisions_of(found.history, order))
+                if candidate is not None and candidate.rough_size < found.rough_size:
+                    better = candidate
+                    break
+        return found
 
-def _orders(events: list[Event], culprit: object) -> Iterator[list[int]]:
-    """The steps of a broken run in orders worth trying: as they were, those that matter, those rearranged."""
-    whole = [event.index for event in events if culprit is not None or event.act == 1]
-    yield whole
-    keep = _slice(events, culprit) if culprit is not None else whole
-    yield keep
-    fewest = _fewest_switches(events, keep)
-    if fewest is not None:
-        yield fewest
-    for path in _paths(events, keep):
-        yield _linearise(events, keep, path)
+    def _without_others(self, found: Shrunken) -> Shrunken:
+        """Without rounds of a daemon, and paths, that took part but need not have."""
+        better: Shrunken | None = found
+        while better is not None:
+            found, better = better, None
+            for rest in self._rests(found):
+                candidate = self.followed(rest)
+                if candidate is not None:
+                    candidate = self._short(candidate)
+                    if candidate.rough_size < found.rough_size:
+                        better = candidate
+                        break
+        return found
 
+    def _rests(self, found: Shrunken) -> Iterator[list[Decision]]:
+        culprit = found.outcome.culprit
+        assert culprit is not None
+        for order in without_rounds(found.history.events):
+            yield decisions_of(found.history, order)
+        yield from _without_paths(found.decisions, culprit.key)
 
-def _slice(events: list[Event], culprit: object) -> list[int]:
-    """What happens before the last step, and before the last one of the path that broke the run.
+    def _left_out(self, found: Shrunken) -> Shrunken:
+        """For a bug that no step has: with as many steps left out as possible."""
+        bug = found.outcome.bug
+        assert bug is not None
+        found = self.counted(found)
+        about = decisions_of(found.history, slice_about(found.scheduled, bug.about))
+        found = self._smaller(found, []) or self._smaller(found, about) or found
+        better: Shrunken | None = found
+        while better is not None:
+            found, better = better, None
+            for rest in _without_paths(found.decisions):
+                better = self._smaller(found, rest)
+                if better is not None:
+                    break
+        length = len(found.decisions) // 2
+        while length:
+            start = len(found.decisions) - length
+            while start >= 0:
+                rest = found.decisions[:start] + found.decisions[start + length :]
+                found = self._smaller(found, rest) or found
+                start = min(start, len(found.decisions)) - length
+            length //= 2
+        return found
 
-    They differ when a path raises as soon as one that it has waited for returns.
-    """
-    if not events:
-        return []
-    own = [event.index for event in events if event.path is culprit]
-    return sorted({index for last in (len(events) - 1, *own[-1:]) for index in past_of(events, last)})
-
-
-def replayed(program: Program, decisions: list[Decision]) -> Shrunken:
-    """Run a schedule strictly, and look at it as `shrink` does.
-
-    Raises:
-        ReplayDiverged: it does not fit.
-    """
-    history = History()
-    execution = replay(program, decisions, observer=history)
-    if execution.outcome.bug is not None:
-        _close(history, execution)
-    preemptions, switches = _count(history.events)
-    return Shrunken(decisions, history, execution.outcome, preemptions, switches, 1)
-
-
-def _close(history: History, execution: Execution) -> None:
-    """Add the step that broke the run, which no observer saw."""
-    outcome = execution.outcome
-    if isinstance(outcome.culprit, SimPath):
-        delivered = sum(1 for number in execution.simulation.record if number >= 0)
-        if len(history.events) == delivered:
-            history.learn()  # the path's own code raised after a step that was delivered, or after a choice
-            return
-        history.broke(outcome.culprit, 1 if execution.simulation.first_act is None else 2)
-
-
-def _confirm(program: Program, decisions: list[Decision], wanted: str) -> Shrunken | None:
-    try:
-        candidate = replayed(program, decisions)
-    except ReplayDiverged:
-        return None
-    if candidate.outcome.bug is None or signature(candidate.outcome) != wanted:
-        return None
-    return candidate
-
-
-def _paths(events: list[Event], keep: list[int]) -> list[SimPath]:
-    """The paths of the kept steps, those that broke it or ran last first."""
-    found: list[SimPath] = []
-    for index in reversed(keep):
-        if events[index].path not in found:
-            found.append(events[index].path)
-    return found
-
-
-def _linearise(events: list[Event], keep: list[int], favourite: SimPath) -> list[int]:
-    """The kept steps in an order that stays with one path while it can, and with ``favourite`` after others.
-
-    Greedy; the order with the fewest jumps at all is an NP-hard problem.
-    """
-    kept = set(keep)
-    waiting = {index: set(_kept_causes(events, index, kept)) for index in keep}
-    followers: dict[int, list[int]] = {}
-    for index, causes in waiting.items():
-        for cause in causes:
-            followers.setdefault(cause, []).append(index)
-    ready = {index for index, causes in waiting.items() if not causes}
-    order: list[int] = []
-    current: SimPath | None = None
-    last = keep[-1]
-    while ready:
-        same = [index for index in ready if events[index].path is current]
-        # The step that broke comes when nothing else is left; others by age, the favourite path's last.
-        index = same[0] if same else min(ready, key=lambda one: (one == last, events[one].path is favourite, one))
-        ready.discard(index)
-        order.append(index)
-        current = events[index].path
-        for follower in followers.get(index, ()):
-            waiting[follower].discard(index)
-            if not waiting[follower]:
-                ready.add(follower)
-    return order
-
-
-def _fewest_switches(events: list[Event], keep: list[int]) -> list[int] | None:
-    """The order of the kept steps that changes from path to path least often; None when there are too many to look at.
-
-    A shortest path over how far each path has come, by 0-1 breadth-first search.
-    """
-    kept = set(keep)
-    paths = _paths(events, keep)
-    steps = [[index for index in keep if events[index].path is path] for path in paths]
-    place = {index: (number, position) for number, own in enumerate(steps) for position, index in enumerate(own)}
-    needs = {index: [place[cause] for cause in _kept_causes(events, index, kept)] for index in keep}
-    goal = tuple(len(own) for own in steps)
-    begin: State = ((0,) * len(paths), -1)
-    came_from: dict[State, State] = {}
-    cost: dict[State, int] = {begin: 0}
-    queue: deque[State] = deque([begin])
-    settled: set[State] = set()
-    while queue:
-        state = queue.popleft()
-        if state in settled:
-            continue
-        settled.add(state)
-        if len(settled) > STATES_MAX:
+    def _smaller(self, found: Shrunken, decisions: list[Decision]) -> Shrunken | None:
+        """What can be followed of a schedule, if that is smaller than what was found."""
+        if len(decisions) >= len(found.decisions):
             return None
-        progress, current = state
-        if progress == goal:
-            return _walked(came_from, state, steps)
-        for number, own in enumerate(steps):
-            position = progress[number]
-            if position == len(own) or any(progress[other] <= at for other, at in needs[own[position]]):
-                continue
-            following: State = ((*progress[:number], position + 1, *progress[number + 1 :]), number)
-            switched = number != current
-            if cost[state] + switched < cost.get(following, 1 << 30):
-                cost[following] = cost[state] + switched
-                came_from[following] = state
-                if switched:
-                    queue.append(following)
-                else:
-                    queue.appendleft(following)
-    return None
+        candidate = self.followed(decisions)
+        if candidate is None:
+            return None
+        candidate = self.counted(candidate)
+        return candidate if candidate.size < found.size else None
+
+    def _lower_values(self, found: Shrunken) -> Shrunken:
+        """With what ``choose()`` returned as low as possible."""
+        for index in range(len(found.decisions)):
+            decision = found.decisions[index] if index < len(found.decisions) else None
+            for value in range((decision.value or 0) if decision is not None else 0):
+                assert decision is not None
+                lower = [*found.decisions[:index], replace(decision, value=value), *found.decisions[index + 1 :]]
+                candidate = self.confirmed(lower)
+                if candidate is not None and candidate.rough_size < found.rough_size:
+                    found = candidate
+                    break
+        return found
+
+    # -- stage 3 ---------------------------------------------------------------------------------------------------
+
+    def _together(self, found: Shrunken) -> Shrunken:
+        """With the steps of preempted paths moved together, as long as that helps."""
+        better: Shrunken | None = found
+        while better is not None:
+            found, better = better, None
+            for order in merged_orders(found.scheduled) if found.resumed else ():
+                decisions = decisions_of(found.history, order)
+                candidate = self.confirmed(decisions) or self.followed(decisions)
+                if candidate is not None:
+                    candidate = self._short(candidate)
+                    if candidate.rough_size < found.rough_size:
+                        better = candidate
+                        break
+        return found
+
+    def _fewer(self, best: Shrunken) -> Shrunken:
+        """The best schedule with fewer preemptions, if there is one."""
+        while best.preemptions and not self.fewest.proves(self.wanted, best.preemptions):
+            record = self.fewest.look(self.wanted, best.preemptions, self.budget)
+            if record is None and not self.fewest.proves(self.wanted, best.preemptions):
+                paths = {event.path.key for event in best.scheduled}
+                record = look_near(self.program, self.wanted, paths, best.preemptions, self.budget, self.time)
+            if record is None or not self.budget.left:
+                break
+            better = self._made_of(record)
+            if better.preemptions >= best.preemptions:
+                break
+            best = better
+        return best
+
+    def _made_of(self, record: list[int]) -> Shrunken:
+        """The best schedule of another run that shows the bug with fewer preemptions."""
+        first = self.recorded(record)
+        found = [self.counted(self._short(first)), self.counted(first)]
+        if found[0].preemptions:
+            # In another order, or without the steps that do not matter, it may take more of them.
+            history, execution = observed(self.program, FollowRecord(record), self.time)
+            for order in (slice_of(history.events, execution.outcome.culprit), list(range(len(history.events)))):
+                one = self.confirmed(decisions_of(history, order))
+                if one is not None:
+                    found.append(self.counted(one))
+        return min(found, key=lambda one: one.size)
 
 
-def _walked(came_from: dict[State, State], state: State, steps: list[list[int]]) -> list[int]:
-    """The steps on the way to a state, in order."""
-    order = []
-    while state in came_from:
-        progress, number = state
-        order.append(steps[number][progress[number] - 1])
-        state = came_from[state]
-    return order[::-1]
+def _without_paths(decisions: list[Decision], but: str = "") -> Iterator[list[Decision]]:
+    """The schedule without one path each, and without those that it started; the longest first.
+
+    Args:
+        decisions: the schedule.
+        but: key of a path that is kept.
+    """
+    paths = dict.fromkeys(one.path for one in decisions)
+    yield from sorted(
+        ([one for one in decisions if not _of(one, path)] for path in paths if path != but and not _within(but, path)),
+        key=len,
+    )
 
 
-def _kept_causes(events: list[Event], index: int, kept: set[int]) -> list[int]:
-    return [cause for cause in events[index].causes if cause in kept]
+def _of(decision: Decision, path: str) -> bool:
+    return decision.path == path or _within(decision.path, path)
 
 
-def _decisions(history: History, order: list[int]) -> list[Decision]:
-    decisions = [Decision(path.key, "choose", "", value) for path, value in history.initial_choices]
-    for index in order:
-        event = history.events[index]
-        decisions.append(Decision(event.path.key, event.operation.name, event.actor.name))
-        for path, value in event.choices:
-            decisions.append(Decision(path.key, "choose", "", value))
-    return decisions
-
-
-def _count(events: list[Event]) -> tuple[int, int]:
-    """Preemptions and switches of a run: a preemption leaves a path that has a later step it could have taken."""
-    played = [event for event in events if event.act == 1]
-    switches = sum(after.path is not before.path for before, after in pairwise(played))
-    return sum(event.preempts for event in played), switches
+def _within(key: str, path: str) -> bool:
+    """Whether a path was started by another one, or by one that that one started."""
+    return key.startswith(f"{path}/")

@@ -187,7 +187,7 @@ class Simulation:
         self.at_rest: Callable[[], None] | None = None
         """What looks at the settled machine."""
         self.preempts = False
-        """With an observer: the step under way preempts the path that took the one before."""
+        """With an observer: the step under way preempts the path that took the one before, which could have gone on."""
         self._alive = 0
         self._roots = 0
         self._current: SimPath | None = None
@@ -263,7 +263,7 @@ class Simulation:
             if observer is not None:
                 before, self.preempts = previous, False
                 previous = path
-                if before is not None and before is not path and path.deadline is None:
+                if before is not None and before is not path:
                     self.preempts = before.index >= 0 and before.deadline is None
             self._current = path
             append(path.id)

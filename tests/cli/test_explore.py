@@ -148,12 +148,21 @@ def test_findings_of_several_searches_share_a_directory(command, tmp_path):
     ]
     for _ in range(2):
         for line in lines:
-            assert command("explore", *line, "--runs", 20, "--save", "out").code == cli.BUG
+            assert command("explore", *line, "--no-reduce", "--runs", 20, "--save", "out").code == cli.BUG
     names = listing(tmp_path)
     assert len(names) == len(lines)
     assert {json.loads((tmp_path / name).read_text())["signature"] for name in names} == {
         "zombie: empty dead cache never destroyed"
     }
+
+
+def test_a_bug_that_needs_no_more_objects_is_one_file(command, tmp_path):
+    """Found with two objects or with three, it is told with the one that it takes."""
+    for objects in (2, 3):
+        set_to = ["--set", f"objects={objects}"]
+        command("explore", "dead-cache/emptied", "--lifecycle", "pre-patch", *set_to, "--runs", 20, "--save", "out")
+    (name,) = listing(tmp_path)
+    assert json.loads((tmp_path / name).read_text())["parameters"] == {"objects": 1}
 
 
 def test_a_scenario_file_runs_itself(write, tmp_path):

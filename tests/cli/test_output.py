@@ -288,15 +288,35 @@ def test_an_interrupted_search_says_that_it_was(command, write):
     assert "No bug" not in said.out
 
 
-def test_an_interruption_while_shrinking_keeps_what_is_shrunken(command, monkeypatch):
+def test_an_interruption_while_shrinking_gives_the_best_so_far(command, monkeypatch):
+    """Every bug is shown; those that were not shrunken yet with the first schedule that was confirmed."""
+    real, calls = shrink_module.shrink, []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(explore_module, "shrink", interrupted)
+    said = command("explore", BROKEN, "--runs", 500, "--json")
+    assert said.code == cli.BUG
+    assert said.err == "slabactors: interrupted; the schedules shown are the best so far.\n"
+    findings = said.document["findings"]
+    assert len(findings) == len(calls) > 2
+    assert findings[0]["preemptions_minimum"] is True
+    assert all(one["racing_pair"] is None for one in findings[1:])
+
+
+def test_a_second_interruption_while_shrinking_keeps_what_is_shrunken(command, monkeypatch):
     """The bugs already shrunken are shown, and how many there are in all."""
     real, calls = shrink_module.shrink, []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(explore_module, "shrink", interrupted)
     said = command("explore", BROKEN, "--runs", 500, "--json")
