@@ -272,6 +272,8 @@ class BoundScenario:
         config: the machine it runs on.
         arguments: its parameters, all of them.
         settings: those that were set, of the scenario and the machine.
+        starvation_jiffies: for how much virtual time at most a timer that fires early may leave a path waiting that
+            can move; None for any time.  Exhaustive searches know no such bound.
     """
 
     scenario: Scenario
@@ -279,6 +281,7 @@ class BoundScenario:
     config: MachineConfig
     arguments: dict[str, Any]
     settings: dict[str, Any]
+    starvation_jiffies: int | None = None
 
     def machine(self, clock: Clock) -> Machine:
         """A new machine for one run."""
@@ -302,7 +305,12 @@ class BoundScenario:
         driver: Driver = Simulation,
     ) -> Execution:
         """Run once in the simulator; see `slabactors.explore.program.Program`."""
-        early = {"early_firings_max": self.scenario.early_firings_max} if driver is Simulation else {}
+        early: dict[str, Any] = {}
+        if driver is Simulation:
+            early = {
+                "early_firings_max": self.scenario.early_firings_max,
+                "starvation_jiffies": self.starvation_jiffies,
+            }
         simulation = prepared(
             driver,
             strategy,

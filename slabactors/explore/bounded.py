@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from slabactors.explore.campaign import REPORT_SECONDS, SearchResult, run_once
+from slabactors.explore.determinism import check_determinism
 from slabactors.explore.program import Program
 from slabactors.runtime.simulated import SimPath, Simulation
 from slabactors.runtime.step import TimePolicy
+from slabactors.runtime.tripwires import guarded_search
 
 
 @dataclass(slots=True)
@@ -118,6 +120,7 @@ class BoundedResult:
         return "verified" if self.complete and not self.result.bounded else "undetermined"
 
 
+@guarded_search
 def search_bounded(
     program: Program,
     *,
@@ -136,7 +139,12 @@ def search_bounded(
         runs: give up after so many executions.
         seconds: give up after so much wall time.
         stop: asked between two executions; give up when it says so.
+
+    Raises:
+        NondeterminismError: the program does not repeat itself.
+        ForeignCall: it calls what no schedule can repeat.
     """
+    check_determinism(program, seed=0, time=time)
     found = BoundedResult(SearchResult(sometimes=dict.fromkeys(program.sometimes, False)))
     result = found.result
     started = reported = wall.monotonic()

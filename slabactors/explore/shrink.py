@@ -26,6 +26,7 @@ from slabactors.explore.strategy import FollowRecord
 from slabactors.runtime.history import Event, History, past_of
 from slabactors.runtime.simulated import SimPath
 from slabactors.runtime.step import Decision, Outcome
+from slabactors.runtime.tripwires import guarded
 
 State = tuple[tuple[int, ...], int]
 """How far each path has come, and which one is running."""
@@ -63,6 +64,7 @@ class Shrunken:
         return len(self.decisions), self.preemptions, self.switches
 
 
+@guarded
 def shrink(program: Program, record: list[int], wanted: str) -> Shrunken:
     """The best schedule found for the bug that a record shows.
 
@@ -81,6 +83,7 @@ def shrink(program: Program, record: list[int], wanted: str) -> Shrunken:
     return _shrunken(program, history, execution.outcome, None)
 
 
+@guarded
 def shrink_schedule(program: Program, decisions: list[Decision], wanted: str) -> Shrunken:
     """As `shrink`, from a schedule: of a finding, or of a live run.
 

@@ -6,11 +6,13 @@ import time as wall
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from slabactors.explore.determinism import check_determinism
 from slabactors.explore.dpor import Dpor, Statistics
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution, Program
 from slabactors.runtime.guided import ARM, Broken, GuidedSimulation
 from slabactors.runtime.step import Decision, Outcome, TimePolicy
+from slabactors.runtime.tripwires import guarded_search
 
 REPORT_EVERY = 64
 """Executions between two looks at the clock."""
@@ -45,6 +47,7 @@ class Verification:
         found: distinct bugs by signature, in the order in which they were found.
         sometimes: which sentences of `Program.sometimes` were reached.
         bounded: executions that hit the bound on steps.
+        pipelined: executions in which a message could overtake another one by the same sender to another actor.
         held_back: in some execution a timer had used up its early firings.
         exhaustive: every trace was explored, and no bound on steps was hit.
         finished: nothing more will come.
@@ -56,6 +59,7 @@ class Verification:
     found: dict[str, Proved] = field(default_factory=dict)
     sometimes: dict[str, bool] = field(default_factory=dict)
     bounded: int = 0
+    pipelined: int = 0
     held_back: bool = False
     exhaustive: bool = False
     finished: bool = False
@@ -69,6 +73,7 @@ class Verification:
         return "verified" if self.exhaustive else "undetermined"
 
 
+@guarded_search
 def verify(
     program: Program,
     *,
@@ -85,7 +90,12 @@ def verify(
         runs: give up after so many executions.
         seconds: give up after so much wall time.
         stop: asked between two executions; give up when it says so.
+
+    Raises:
+        NondeterminismError: the program does not repeat itself.
+        ForeignCall: it calls what no schedule can repeat.
     """
+    check_determinism(program, seed=0, time=time)
     guide = Dpor()
     result = Verification(guide.statistics, sometimes=dict.fromkeys(program.sometimes, False))
     started = wall.monotonic()
@@ -96,6 +106,7 @@ def verify(
         assert isinstance(simulation, GuidedSimulation)
         result.held_back = result.held_back or simulation.held_back
         if guide.complete:
+            result.pipelined += simulation.pipelined > 0
             _collect(result, guide, simulation, execution)
             if missing:
                 for text, reached in zip(program.sometimes, program.reached(execution), strict=True):

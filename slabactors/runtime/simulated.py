@@ -31,7 +31,7 @@ from slabactors.actors import (
     join,
     message_of,
 )
-from slabactors.errors import ForeignAwait, KernelBug, ReplayDiverged
+from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, ReplayDiverged
 from slabactors.runtime.step import (
     NOTHING,
     Ending,
@@ -155,6 +155,8 @@ class Simulation:
         steps_max: bound on deliveries and choices.
         settle_jiffies: how much virtual time the second act may take at most; 0 for no second act.
         observer: called with a `Step` after each delivery.
+        starvation_jiffies: when timers may fire early, for how much virtual time at most a path that can move may be
+            left waiting by that; None for any time, 0 makes time quiescent.
     """
 
     def __init__(
@@ -166,10 +168,14 @@ class Simulation:
         steps_max: int = 20_000,
         settle_jiffies: int = 0,
         observer: Observer | None = None,
+        starvation_jiffies: int | None = None,
     ) -> None:
         self.strategy = strategy
         self._script = cast("Script", strategy) if getattr(strategy, "forced", False) else None
-        self.time = time
+        self.time = time if starvation_jiffies != 0 or time is TimePolicy.RECORDED else TimePolicy.QUIESCENT
+        self.starvation_jiffies = starvation_jiffies
+        self._runnable: dict[SimPath, tuple[Message, int]] = {}
+        """Under a bound on starvation: paths that a timer overtook, the message, and since when it could be delivered."""
         self.early_firings_left = early_firings_max
         self.steps_max = steps_max
         self.settle_jiffies = settle_jiffies
@@ -186,6 +192,10 @@ class Simulation:
         self.timers_open = 0
         self.preempts = False
         """With an observer: the step under way preempts the path that took the one before."""
+        self.pipelined = 0
+        """How often a path told an actor something while another one had not got what it was told before: the second
+        message may overtake the first, which no queue in the order of sending allows."""
+        self._lanes: list[SimPath] = []
         self._alive = 0
         self._roots = 0
         self._current: SimPath | None = None
@@ -208,6 +218,7 @@ class Simulation:
 
         Raises:
             ForeignAwait: a path awaited something that needs an event loop.
+            ForeignCall: a path or an operation called what no schedule can repeat.
             ReplayDiverged: the strategy follows a schedule that does not fit.
         """
         ending = Ending.BUG
@@ -217,7 +228,8 @@ class Simulation:
             for request in daemons:
                 self._start(request, None)
             self._start(Spawn(main, name="main"), None)
-            finished = self._play(self.strategy.pick, 1)
+            bounded = self.starvation_jiffies is not None and self._script is None
+            finished = self._play(self._pick_unstarved if bounded else self.strategy.pick, 1)
             if finished and self.settle_jiffies:
                 self.first_act = len(self.record)
                 self.time = TimePolicy.QUIESCENT
@@ -232,7 +244,7 @@ class Simulation:
             ending = Ending.DONE if finished else Ending.BOUND
         except KernelBug as found:
             bug = found
-        except (ForeignAwait, ReplayDiverged):
+        except (ForeignAwait, ForeignCall, ReplayDiverged):
             raise
         except Exception as raised:
             host_error(raised)
@@ -420,14 +432,18 @@ class Simulation:
     def _tell(self, path: SimPath, message: Message) -> None:
         """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
         lane = f"tell {message[1].name}"
-        waiting = [other for other in self.paths if not other.done and other.parent is path and other.name == lane]
+        self._lanes = [other for other in self._lanes if not other.done]
+        told = [other for other in self._lanes if other.parent is path]
+        waiting = [other for other in told if other.name == lane]
+        if len(told) > len(waiting):
+            self.pipelined += 1
 
         async def in_order() -> None:
             if waiting:
                 await join(waiting[-1])
             await deliver(message)
 
-        self._start(Spawn(in_order(), name=lane, lane=path.lane), path)
+        self._lanes.append(self._start(Spawn(in_order(), name=lane, lane=path.lane), path))
 
     def _finish(self, path: SimPath, result: Any) -> None:
         path.done = True
@@ -499,11 +515,9 @@ class Simulation:
                 self._current = None
                 self._hung()
                 return False
-            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-            for timer in self.timers:
-                if timer.deadline == earliest:
-                    self._enable(timer)
-                    self.timers_open += 1
+            for timer in self._next_timers():
+                self._enable(timer)
+                self.timers_open += 1
             return True
         due = [timer for timer in self.timers if timer.deadline <= self._horizon]  # type: ignore[operator]
         if not due:
@@ -521,16 +535,54 @@ class Simulation:
         self.timers_open = 0
         if self.time is TimePolicy.QUIESCENT or not self.timers:
             return
-        if self.time is TimePolicy.RECORDED:
-            may_fire = self.timers
-        elif self.early_firings_left:
-            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-            may_fire = [timer for timer in self.timers if timer.deadline == earliest]
-        else:
+        if self.time is not TimePolicy.RECORDED and not self.early_firings_left:
             return
+        may_fire = self._next_timers()
         for timer in may_fire:
             self._enable(timer)
         self.timers_open = len(may_fire)
+
+    def _next_timers(self) -> list[SimPath]:
+        """Of all that are set, those that the policy lets fire first."""
+        if self.time in (TimePolicy.RECORDED, TimePolicy.UNTIMED):
+            return self.timers
+        earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
+        return [timer for timer in self.timers if timer.deadline == earliest]
+
+    def turn_to(self, time: TimePolicy) -> None:
+        """Change the policy while a strategy is being asked; it picks from `enabled` then, which has changed."""
+        self.time = time
+        self._refresh_timers()
+        if not self.enabled:
+            self._advance(1)
+
+    def _pick_unstarved(self, enabled: Sequence[SimPath]) -> SimPath:
+        return self.pick_unstarved(self.strategy.pick, enabled)
+
+    def pick_unstarved(
+        self, pick: Callable[[Sequence[SimPath]], SimPath], enabled: Sequence[SimPath]
+    ) -> SimPath:
+        """One of the enabled paths, but no timer that would leave one that can move waiting beyond the bound.
+
+        Args:
+            pick: picks one of several that are allowed.
+            enabled: all of them.
+        """
+        awake = [path for path in enabled if path.deadline is None]
+        allowed = enabled
+        if awake and self.starvation_jiffies is not None:
+            latest = min(self._since(path) for path in awake) + self.starvation_jiffies
+            allowed = [path for path in enabled if path.deadline is None or path.deadline <= latest]
+        chosen = pick(allowed) if len(allowed) > 1 else allowed[0]
+        if chosen.deadline is not None:
+            for path in awake:
+                self._runnable[path] = path.request, self._since(path)
+        return chosen
+
+    def _since(self, path: SimPath) -> int:
+        """Since when a path could have taken its step: time stands still between two timers."""
+        known = self._runnable.get(path)
+        return known[1] if known is not None and known[0] is path.request else self.clock.now
 
     def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int) -> None:
         """What a delivery does to the run besides changing its actor."""
@@ -550,7 +602,7 @@ class Simulation:
 
     def _fired(self, path: SimPath, count: int) -> None:
         """A timer or sleeper is being delivered: time passes."""
-        if count > self.timers_open and self.time is TimePolicy.ADVERSARIAL:
+        if count > self.timers_open and self.time in (TimePolicy.ADVERSARIAL, TimePolicy.UNTIMED):
             self.early_firings_left -= 1
         deadline = path.deadline
         assert deadline is not None

@@ -1,0 +1,112 @@
+"""The first schedule of a search, twice: a program that does not repeat itself is not searched.
+
+What `slabactors.runtime.tripwires` cannot see shows here, as far as it shows in the first run: a clock behind C code, an
+address or a hash that an order depends on, state that one run leaves to the next.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+from slabactors.actors import Actor
+from slabactors.errors import NondeterminismError
+from slabactors.explore.finding import REPEAT_HINT, signature
+from slabactors.explore.program import Program
+from slabactors.explore.strategy import FollowRecord, RandomWalk
+from slabactors.runtime.simulated import SimPath, Simulation
+from slabactors.runtime.step import Outcome, Step, TimePolicy, place_of
+from slabactors.runtime.tripwires import raise_swallowed
+
+MISFIT = "the schedule does not fit any more"
+
+
+class _Transcript:
+    """An observer that writes down each step with where it is in the source, and what else could have come."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.places: list[str] = []
+        self.enabled: list[str] = []
+        self._simulation: Simulation | None = None
+
+    def follow(self, simulation: Simulation) -> None:
+        """The run that is about to start."""
+        self._simulation = simulation
+
+    def __call__(self, step: Step) -> None:
+        """A step."""
+        assert self._simulation is not None
+        self.steps.append(_render(step))
+        path = step.path
+        self.places.append(place_of(getattr(path, "coroutine", None)) if isinstance(path, SimPath) else "")
+        self.enabled.append(", ".join(f"{one.key} ({_message(one)})" for one in self._simulation.enabled))
+
+    def end(self, text: str) -> None:
+        """How it ended."""
+        self.steps.append(text)
+
+
+def check_determinism(program: Program, *, seed: int, time: TimePolicy | None = None) -> None:
+    """Run the first schedule twice and compare the two step by step.
+
+    Args:
+        program: what is to be searched.
+        seed: of the search.
+        time: overrides the program's own policy.
+
+    Raises:
+        NondeterminismError: they differ; names the first step that does, and its line.
+        ForeignCall: a path called what no schedule can repeat, and its own code has swallowed the refusal.
+    """
+    first, second = _Transcript(), _Transcript()
+    execution = program.execute(RandomWalk(f"{seed}/0"), observer=first, time=time)
+    record = list(execution.simulation.record)
+    first.end(_render_end(execution.outcome))
+    program.dispose(execution)
+    again = program.execute(FollowRecord(record), observer=second, time=time)
+    fits = not isinstance(again.outcome.error, StopIteration | IndexError)
+    second.end(_render_end(again.outcome) if fits else MISFIT)
+    program.dispose(again)
+    raise_swallowed()
+    for index, (one, other) in enumerate(zip_longest(first.steps, second.steps)):
+        same_enabled = first.enabled[index : index + 1] == second.enabled[index : index + 1]
+        if one == other and (same_enabled or index >= min(len(first.enabled), len(second.enabled))):
+            continue
+        lines = [f"the same schedule ran twice and differed at step {index}:"]
+        lines += [f"  first  {_at(first, index)}", f"  second {_at(second, index)}"]
+        if one == other:
+            lines += [f"  first  enabled {first.enabled[index]}", f"  second enabled {second.enabled[index]}"]
+        elif (before := first.places[index - 1 : index]) and index >= min(len(first.places), len(second.places)):
+            lines.append(f"  the last step that was the same is at {before[0]}")
+        raise NondeterminismError("\n".join([*lines, REPEAT_HINT]))
+
+
+def _at(transcript: _Transcript, index: int) -> str:
+    if index >= len(transcript.steps):
+        return "had ended"
+    place = transcript.places[index] if index < len(transcript.places) else ""
+    return f"{transcript.steps[index]}, at {place}" if place else transcript.steps[index]
+
+
+def _message(path: SimPath) -> str:
+    operation, actor, _ = path.request
+    return f"{operation.name} of {actor.name}"
+
+
+def _render(step: Step) -> str:
+    given = ", ".join(_stable(one) for one in step.args)
+    return (
+        f"{step.path.key}: {step.operation.owner}.{step.operation.name}({given}) = {_stable(step.reply)} "
+        f"on {step.actor.name} at {step.now} jiffies"
+    )
+
+
+def _render_end(outcome: Outcome) -> str:
+    return f"the run ended: {'done' if outcome.bug is None else signature(outcome)}"
+
+
+def _stable(value: object) -> str:
+    """A value if it is one that can be compared between two runs, else what it is."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return value.name if isinstance(value, Actor) else type(value).__qualname__
