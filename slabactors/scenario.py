@@ -283,6 +283,16 @@ class BoundScenario:
     settings: dict[str, Any]
     starvation_jiffies: int | None = None
 
+    def under(self, time: TimePolicy | None = None, starvation_jiffies: int | None = None) -> BoundScenario:
+        """The same under another clock policy.
+
+        Args:
+            time: when timers may fire; None for the scenario's own.
+            starvation_jiffies: for how long at most they may leave somebody waiting, when they fire early.
+        """
+        story = self.scenario if time is None else replace(self.scenario, time=time)
+        return replace(self, scenario=story, starvation_jiffies=starvation_jiffies)
+
     def machine(self, clock: Clock) -> Machine:
         """A new machine for one run."""
         return Machine(clock, self.lifecycle, self.config)

@@ -14,6 +14,8 @@ from slabactors.cli.output import counted, say
 from slabactors.explore.finding import Choice, Finding, file_name
 from slabactors.explore.finding import save as save_finding
 from slabactors.explore.shrink import Shrunken
+from slabactors.kernel.jiffies import HZ
+from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario
 from slabactors.trace.race_table import RaceTable, race_table
 
@@ -73,7 +75,14 @@ class Seen(Protocol):
 
 
 def make_report(
-    program: BoundScenario, shrunken: Shrunken, found: Seen, *, steps: int, strategy: str, seed: int
+    program: BoundScenario,
+    shrunken: Shrunken,
+    found: Seen,
+    *,
+    steps: int,
+    strategy: str,
+    seed: int,
+    time: TimePolicy | None = None,
 ) -> Report:
     """Make a bug's finding, and its table.
 
@@ -84,6 +93,7 @@ def make_report(
         steps: how many steps the execution had that showed it first.
         strategy: what found it.
         seed: of the search.
+        time: when timers could fire, if not as the program has it.
     """
     bug = shrunken.outcome.bug
     assert bug is not None
@@ -92,6 +102,8 @@ def make_report(
         scenario_digest=program.scenario.digest,
         lifecycle=program.lifecycle.name,
         parameters=program.settings,
+        time=time or program.scenario.time,
+        starvation=None if program.starvation_jiffies is None else program.starvation_jiffies / HZ,
         strategy=strategy,
         seed=seed,
         execution=found.execution,
@@ -117,6 +129,15 @@ def print_unreached(sometimes: dict[str, bool]) -> None:
     for text, reached in sometimes.items():
         if not reached:
             say(f"  note: in no execution {text.partition(': ')[2]}, so {text.partition(':')[0]} had nothing to check")
+
+
+def print_pipelined(executions: int) -> None:
+    """Say that the order of messages was weaker than that of any queue, where it was."""
+    if executions:
+        say(
+            f"  note: in {counted(executions, 'execution')} a path told an actor something while another one had not "
+            "got what it was told before; such messages could overtake each other, which no queue allows"
+        )
 
 
 def print_report(number: int, report: Report) -> None:

@@ -9,7 +9,15 @@ from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
+from slabactors.cli.report import (
+    Report,
+    interruptible,
+    make_report,
+    print_pipelined,
+    print_report,
+    print_unreached,
+    save_all,
+)
 from slabactors.errors import NondeterminismError, OutputError, ReplayDiverged, UsageError
 from slabactors.explore.bounded import BoundedResult, search_bounded
 from slabactors.explore.campaign import SearchResult
@@ -49,12 +57,12 @@ def verify_scenario(
     time = TimePolicy(policy) if policy is not None else program.scenario.time
     if preemptions is None:
         result = explored(program, time, runs, seconds)
-        reports = shrunken_reports(program, result)
+        reports = shrunken_reports(program, result, time)
         document = as_json(program, result, reports, time)
         show = partial(print_result, program, result, reports, time)
     else:
         bounded = explored_bounded(program, time, preemptions, runs, seconds)
-        reports = bounded_reports(program, bounded)
+        reports = bounded_reports(program, bounded, time)
         document = bounded_json(program, bounded, reports, time)
         show = partial(print_bounded, program, bounded, reports, time)
     unsaved: OutputError | None = None
@@ -83,7 +91,7 @@ def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds
     return result
 
 
-def shrunken_reports(program: BoundScenario, result: Verification) -> list[Report]:
+def shrunken_reports(program: BoundScenario, result: Verification, time: TimePolicy) -> list[Report]:
     """Shrink every bug; one that no ordinary run can show is told as it was found."""
     reports = []
     for found in result.found.values():
@@ -93,7 +101,7 @@ def shrunken_reports(program: BoundScenario, result: Verification) -> list[Repor
             note(f"slabactors: {found.signature} was found, but its schedule cannot be shown: {error}")
             continue
         steps = len(found.decisions)
-        reports.append(make_report(program, shrunken, found, steps=steps, strategy="dpor", seed=0))
+        reports.append(make_report(program, shrunken, found, steps=steps, strategy="dpor", seed=0, time=time))
     return reports
 
 
@@ -114,6 +122,7 @@ def as_json(program: BoundScenario, result: Verification, reports: list[Report],
         "depth": statistics.depth,
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
+        "pipelined": result.pipelined,
         "early_firings_used_up": result.held_back,
         "explored": round(result.progress, 4),
         "exhaustive": result.exhaustive,
@@ -132,6 +141,7 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
         f"{counted(statistics.deliveries, 'step')}, at most {statistics.depth} each, {result.seconds:.1f} s"
     )
     print_unreached(result.sometimes)
+    print_pipelined(result.pipelined)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
     if reports:
@@ -163,7 +173,7 @@ def explored_bounded(
     return found
 
 
-def bounded_reports(program: BoundScenario, found: BoundedResult) -> list[Report]:
+def bounded_reports(program: BoundScenario, found: BoundedResult, time: TimePolicy) -> list[Report]:
     """Shrink every bug of a search by preemptions."""
     return [
         make_report(
@@ -173,6 +183,7 @@ def bounded_reports(program: BoundScenario, found: BoundedResult) -> list[Report
             steps=len(one.record),
             strategy="preemption-bounded",
             seed=0,
+            time=time,
         )
         for one in found.result.found.values()
     ]
@@ -194,6 +205,7 @@ def bounded_json(
         "deliveries": result.deliveries,
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
+        "pipelined": result.pipelined,
         "preemptions_exhausted": found.exhausted,
         "exhaustive": found.complete and not result.bounded,
         "verdict": found.verdict,
@@ -212,6 +224,7 @@ def print_bounded(program: BoundScenario, found: BoundedResult, reports: list[Re
         f"{counted(result.executions, 'execution')}, {counted(result.deliveries, 'step')}, {result.seconds:.1f} s"
     )
     print_unreached(result.sometimes)
+    print_pipelined(result.pipelined)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
         needed = found.first_bound[report.finding.signature]

@@ -107,7 +107,7 @@ def search(
     yield result
     check_determinism(program, seed=seed)
     started = reported = time.monotonic()
-    for picker in _pickers(strategy, seed):
+    for picker in pickers(strategy, seed):
         if result.finished or stop():
             break
         run_once(program, picker, result)
@@ -120,7 +120,7 @@ def search(
     yield result
 
 
-def _pickers(strategy: str, seed: int) -> Iterator[Strategy]:
+def pickers(strategy: str, seed: int) -> Iterator[Strategy]:
     """What picks the steps of each execution."""
     for block in count():
         picker = STRATEGIES[strategy](f"{seed}/{block}")

@@ -1,7 +1,7 @@
 """The first schedule of a search, twice: a program that does not repeat itself is not searched.
 
-What `slabactors.runtime.tripwires` cannot see shows here, as far as it shows in the first run: a clock behind C code, an
-address or a hash that an order depends on, state that one run leaves to the next.
+What `slabactors.runtime.tripwires` cannot see shows here, as far as it shows in the first run: a clock behind C code,
+an address or a hash that an order depends on, state that one run leaves to the next.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ class Simulation:
         self.time = time if starvation_jiffies != 0 or time is TimePolicy.RECORDED else TimePolicy.QUIESCENT
         self.starvation_jiffies = starvation_jiffies
         self._runnable: dict[SimPath, tuple[Message, int]] = {}
-        """Under a bound on starvation: paths that a timer overtook, the message, and since when it could be delivered."""
+        """Under a bound on starvation: the messages that a timer overtook, and since when they could be delivered."""
         self.early_firings_left = early_firings_max
         self.steps_max = steps_max
         self.settle_jiffies = settle_jiffies
@@ -559,9 +559,7 @@ class Simulation:
     def _pick_unstarved(self, enabled: Sequence[SimPath]) -> SimPath:
         return self.pick_unstarved(self.strategy.pick, enabled)
 
-    def pick_unstarved(
-        self, pick: Callable[[Sequence[SimPath]], SimPath], enabled: Sequence[SimPath]
-    ) -> SimPath:
+    def pick_unstarved(self, pick: Callable[[Sequence[SimPath]], SimPath], enabled: Sequence[SimPath]) -> SimPath:
         """One of the enabled paths, but no timer that would leave one that can move waiting beyond the bound.
 
         Args:
@@ -574,7 +572,7 @@ class Simulation:
             latest = min(self._since(path) for path in awake) + self.starvation_jiffies
             allowed = [path for path in enabled if path.deadline is None or path.deadline <= latest]
         chosen = pick(allowed) if len(allowed) > 1 else allowed[0]
-        if chosen.deadline is not None:
+        if chosen.deadline is not None and self.starvation_jiffies is not None:
             for path in awake:
                 self._runnable[path] = path.request, self._since(path)
         return chosen

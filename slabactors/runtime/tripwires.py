@@ -44,10 +44,11 @@ OUTSIDE = "Do it before the run, and give the scenario what came of it as a para
 _DRIVERS: Final = frozenset({Simulation.run.__code__.co_filename, GuidedSimulation._play.__code__.co_filename})
 _HERE: Final = (lambda: None).__code__.co_filename
 _PACKAGE: Final = str(FilePath(_HERE).parent.parent) + os.sep
-_ENGINE: Final = tuple(_PACKAGE + part + os.sep for part in ("explore", "trace", "cli"))
+_ELSEWHERE: Final = (*(_PACKAGE + part + os.sep for part in ("explore", "trace", "cli")), "<frozen importlib")
+"""Whose calls are nobody else's business: the engine's strategies and observers, and whoever imports a module."""
+_LOGGING: Final = os.sep + "logging" + os.sep + "__init__.py"
+"""Where the time of a log record is looked up, which decides nothing."""
 _LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_HARMLESS: Final = ("<frozen importlib", os.sep + "logging" + os.sep + "__init__.py")
-"""Whose own looks at the clock decide nothing: imports, and the time of a log record."""
 _SUSPENDABLE: Final = CO_COROUTINE | CO_GENERATOR | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
 
 
@@ -77,7 +78,7 @@ def _culprit() -> str | None:
         file = frame.f_code.co_filename
         if file in _DRIVERS:
             return _place(frames) if frames and _is_played(frame, frames[-1]) else None
-        if file.startswith(_ENGINE) or file.startswith(_HARMLESS[0]) or file.endswith(_HARMLESS[1]):
+        if file.startswith(_ELSEWHERE) or file.endswith(_LOGGING):
             return None
         if file != _HERE:
             frames.append(frame)
@@ -103,7 +104,8 @@ _state = _State()
 
 def _trip(what: str, place: str, advice: str) -> NoReturn:
     offence = ForeignCall(
-        f"{place} called {what}, which no schedule can repeat; a simulated run is made of its schedule alone.\n  {advice}"
+        f"{place} called {what}, which no schedule can repeat; a simulated run is made of its schedule alone.\n"
+        f"  {advice}"
     )
     if _state.offence is None:
         _state.offence = offence
@@ -207,16 +209,16 @@ class _Date(datetime.date, metaclass=_Instances):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return datetime.date(*args, **kwargs)
 
-    today = staticmethod(_wire("date.today()", datetime.date.today, CLOCK))  # type: ignore[assignment]
+    today = staticmethod(_wire("date.today()", datetime.date.today, CLOCK))
 
 
 class _Datetime(datetime.datetime, metaclass=_Instances):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return datetime.datetime(*args, **kwargs)
 
-    now = staticmethod(_wire("datetime.now()", datetime.datetime.now, CLOCK))  # type: ignore[assignment]
-    today = staticmethod(_wire("datetime.today()", datetime.datetime.today, CLOCK))  # type: ignore[assignment]
-    utcnow = staticmethod(_wire("datetime.utcnow()", datetime.datetime.utcnow, CLOCK))  # type: ignore[assignment]
+    now = staticmethod(_wire("datetime.now()", datetime.datetime.now, CLOCK))
+    today = staticmethod(_wire("datetime.today()", datetime.datetime.today, CLOCK))
+    utcnow = staticmethod(_wire("datetime.utcnow()", datetime.datetime.utcnow, CLOCK))
 
 
 def _datetime_module() -> ModuleType:
@@ -290,7 +292,7 @@ def _put_up() -> None:
         if owner.__dict__[name] is original:  # else somebody else has put a clock of his own there
             setattr(owner, name, stand_in)
             _restore.append((owner, name, original, stand_in))
-    random._inst.__class__ = _TrippingRandom  # type: ignore[attr-defined]
+    random._inst.__class__ = _TrippingRandom
     for module in _own_modules():
         names = vars(module)
         for name, value in list(names.items()):
@@ -301,7 +303,7 @@ def _put_up() -> None:
 
 
 def _take_down() -> None:
-    random._inst.__class__ = random.Random  # type: ignore[attr-defined]
+    random._inst.__class__ = random.Random
     for owner, name, original, stand_in in reversed(_restore):
         if vars(owner).get(name) is stand_in:
             setattr(owner, name, original)
