@@ -85,6 +85,9 @@ class ForeignAwait(UsageError):
 class ForeignCall(UsageError):
     """A path or an operation called what no schedule can repeat: a clock, a random number, a thread, a socket."""
 
+    reported = False
+    """It has ended its run; a path may swallow it instead."""
+
 
 class ReplayDiverged(UsageError):
     """A schedule does not fit this run; says at which step, what was expected and what was possible.

@@ -1,8 +1,8 @@
 """A module that gives the works a while, and then unloads.
 
-Nobody reported this one; it is a common mistake in a new place: sleeping where one should flush.  What is at stake JoonSoo
-Kim showed on 2012-10-29, in the review of the v5 series (13/18): a work that still waits when the root is destroyed
-dereferences NULL, see root-destroyed.  "It will be done by then" is the answer that this story tries.
+Nobody reported this one; it is a common mistake in a new place: sleeping where one should flush.  What is at stake
+JoonSoo Kim showed on 2012-10-29, in the review of the v5 series (13/18): a work that still waits when the root is
+destroyed dereferences NULL, see root-destroyed.  "It will be done by then" is the answer that this story tries.
 
 1. A module has its own cache; a task in memcg ``web`` used it, and all objects have been freed.
 2. The directory is removed: the child is dead, its work queued without delay.

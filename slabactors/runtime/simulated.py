@@ -244,7 +244,10 @@ class Simulation:
             ending = Ending.DONE if finished else Ending.BOUND
         except KernelBug as found:
             bug = found
-        except (ForeignAwait, ForeignCall, ReplayDiverged):
+        except ForeignCall as offence:
+            offence.reported = True
+            raise
+        except (ForeignAwait, ReplayDiverged):
             raise
         except Exception as raised:
             host_error(raised)

@@ -107,7 +107,7 @@ def _trip(what: str, place: str, advice: str) -> NoReturn:
         f"{place} called {what}, which no schedule can repeat; a simulated run is made of its schedule alone.\n"
         f"  {advice}"
     )
-    if _state.offence is None:
+    if _state.offence is None or _state.offence.reported:
         _state.offence = offence
     raise offence
 
@@ -340,7 +340,7 @@ def raise_swallowed() -> None:
     Raises:
         ForeignCall: it has.
     """
-    if _state.offence is not None:
+    if _state.offence is not None and not _state.offence.reported:
         raise _state.offence
 
 
