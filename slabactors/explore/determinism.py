@@ -39,7 +39,8 @@ class _Transcript:
         self.steps.append(_render(step))
         path = step.path
         self.places.append(place_of(getattr(path, "coroutine", None)) if isinstance(path, SimPath) else "")
-        self.enabled.append(", ".join(f"{one.key} ({_message(one)})" for one in self._simulation.enabled))
+        others = [one for one in self._simulation.enabled if one is not path]
+        self.enabled.append(", ".join(f"{one.key} ({_message(one)})" for one in others) or "nothing else")
 
     def end(self, text: str) -> None:
         """How it ended."""
@@ -75,7 +76,8 @@ def check_determinism(program: Program, *, seed: int, time: TimePolicy | None = 
         lines = [f"the same schedule ran twice and differed at step {index}:"]
         lines += [f"  first  {_at(first, index)}", f"  second {_at(second, index)}"]
         if one == other:
-            lines += [f"  first  enabled {first.enabled[index]}", f"  second enabled {second.enabled[index]}"]
+            lines += [f"  first  could also have had {first.enabled[index]}"]
+            lines += [f"  second could also have had {second.enabled[index]}"]
         elif (before := first.places[index - 1 : index]) and index >= min(len(first.places), len(second.places)):
             lines.append(f"  the last step that was the same is at {before[0]}")
         raise NondeterminismError("\n".join([*lines, REPEAT_HINT]))
