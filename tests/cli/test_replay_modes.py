@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from slabactors import __version__, cli
-from tests.cli.conftest import HEAD, PROGRAM, listing, refused
+from tests.cli.conftest import HEAD, listing, refused
 
 STORY = "dead-cache/rmdir-races-last-free"
 
@@ -240,22 +236,31 @@ def test_exploring_on_from_a_prefix_that_does_not_fit_is_refused(command, file):
     assert command("replay", file, "--explore", 10, "--prefix", 2).code == cli.BUG
 
 
-def test_ctrl_c_ends_exploring_on_with_what_was_found(found, tmp_path):
+INTERRUPTED = RACE.replace("class Box", "import signal\n\nRUNS = []\n\n\nclass Box", 1).replace(
+    "    assert box",
+    "    RUNS.append(None)\n    if len(RUNS) == STOP:\n        signal.raise_signal(signal.SIGINT)\n    assert box",
+)
+
+
+@pytest.mark.parametrize(("prefix", "code"), [(4, cli.BUG), (1, cli.BUG)])
+def test_ctrl_c_ends_exploring_on_with_what_was_found(command, write, race, prefix, code):
     """Exit 1 when something was found, and the words say that it was cut short."""
-    done = subprocess.Popen(
-        [*PROGRAM, "replay", str(found), "--explore", "10000000", "--prefix", "5"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(2)
-    os.kill(done.pid, signal.SIGINT)
-    out, err = done.communicate(timeout=60)
-    assert done.returncode == cli.BUG, err
-    assert "interrupted after" in err
-    assert "Traceback" not in err
-    assert "distinct bug" in out
+    write(INTERRUPTED.replace("STOP", "300"))
+    forget_files()
+    said = command("replay", race, "--explore", 10**9, "--prefix", prefix)
+    assert said.code == code
+    assert "slabactors: interrupted after 300 executions; this is what was found so far.\n" in said.err
+    assert "300 executions that begin with the first" in said.out
+    assert "distinct bug" in said.out
+
+
+def test_ctrl_c_before_anything_was_found_leaves_it_open(command, write, race):
+    """Exit 4, and no word of a proof."""
+    write(INTERRUPTED.replace("STOP", "3").replace("assert box.value == 2", "pass"))
+    forget_files()
+    said = command("replay", race, "--explore", 10**9, "--json")
+    assert said.code == cli.UNDETERMINED
+    assert (said.document["executions"], said.document["verdict"]) == (3, "undetermined")
 
 
 # -- step by step ------------------------------------------------------------------------------------------------------
