@@ -15,7 +15,6 @@ from slabactors.explore.finding import Choice, Finding, file_name
 from slabactors.explore.finding import save as save_finding
 from slabactors.explore.shrink import Shrunken
 from slabactors.kernel.jiffies import HZ
-from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario
 from slabactors.trace.race_table import RaceTable, race_table
 
@@ -75,14 +74,7 @@ class Seen(Protocol):
 
 
 def make_report(
-    program: BoundScenario,
-    shrunken: Shrunken,
-    found: Seen,
-    *,
-    steps: int,
-    strategy: str,
-    seed: int,
-    time: TimePolicy | None = None,
+    program: BoundScenario, shrunken: Shrunken, found: Seen, *, steps: int, strategy: str, seed: int
 ) -> Report:
     """Make a bug's finding, and its table.
 
@@ -93,7 +85,6 @@ def make_report(
         steps: how many steps the execution had that showed it first.
         strategy: what found it.
         seed: of the search.
-        time: when timers could fire, if not as the program has it.
     """
     bug = shrunken.outcome.bug
     assert bug is not None
@@ -102,7 +93,7 @@ def make_report(
         scenario_digest=program.scenario.digest,
         lifecycle=program.lifecycle.name,
         parameters=program.settings,
-        time=time or program.scenario.time,
+        time=program.scenario.time,
         starvation=None if program.starvation_jiffies is None else program.starvation_jiffies / HZ,
         strategy=strategy,
         seed=seed,

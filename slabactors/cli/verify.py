@@ -54,15 +54,16 @@ def verify_scenario(
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     if save is not None:
         check_directory(save)
-    time = TimePolicy(policy) if policy is not None else program.scenario.time
+    program = program.under(TimePolicy(policy) if policy is not None else None)
+    time = program.scenario.time
     if preemptions is None:
         result = explored(program, time, runs, seconds)
-        reports = shrunken_reports(program, result, time)
+        reports = shrunken_reports(program, result)
         document = as_json(program, result, reports, time)
         show = partial(print_result, program, result, reports, time)
     else:
         bounded = explored_bounded(program, time, preemptions, runs, seconds)
-        reports = bounded_reports(program, bounded, time)
+        reports = bounded_reports(program, bounded)
         document = bounded_json(program, bounded, reports, time)
         show = partial(print_bounded, program, bounded, reports, time)
     unsaved: OutputError | None = None
@@ -91,7 +92,7 @@ def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds
     return result
 
 
-def shrunken_reports(program: BoundScenario, result: Verification, time: TimePolicy) -> list[Report]:
+def shrunken_reports(program: BoundScenario, result: Verification) -> list[Report]:
     """Shrink every bug; one that no ordinary run can show is told as it was found."""
     reports = []
     for found in result.found.values():
@@ -101,7 +102,7 @@ def shrunken_reports(program: BoundScenario, result: Verification, time: TimePol
             note(f"slabactors: {found.signature} was found, but its schedule cannot be shown: {error}")
             continue
         steps = len(found.decisions)
-        reports.append(make_report(program, shrunken, found, steps=steps, strategy="dpor", seed=0, time=time))
+        reports.append(make_report(program, shrunken, found, steps=steps, strategy="dpor", seed=0))
     return reports
 
 
@@ -173,7 +174,7 @@ def explored_bounded(
     return found
 
 
-def bounded_reports(program: BoundScenario, found: BoundedResult, time: TimePolicy) -> list[Report]:
+def bounded_reports(program: BoundScenario, found: BoundedResult) -> list[Report]:
     """Shrink every bug of a search by preemptions."""
     return [
         make_report(
@@ -183,7 +184,6 @@ def bounded_reports(program: BoundScenario, found: BoundedResult, time: TimePoli
             steps=len(one.record),
             strategy="preemption-bounded",
             seed=0,
-            time=time,
         )
         for one in found.result.found.values()
     ]

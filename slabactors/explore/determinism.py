@@ -7,6 +7,9 @@ an address or a hash that an order depends on, state that one run leaves to the 
 from __future__ import annotations
 
 from itertools import zip_longest
+from pathlib import Path
+from types import CodeType, CoroutineType
+from typing import Any, TypeAlias
 
 from slabactors.actors import Actor
 from slabactors.errors import NondeterminismError
@@ -14,8 +17,10 @@ from slabactors.explore.finding import REPEAT_HINT, signature
 from slabactors.explore.program import Program
 from slabactors.explore.strategy import FollowRecord, RandomWalk
 from slabactors.runtime.simulated import SimPath, Simulation
-from slabactors.runtime.step import Outcome, Step, TimePolicy, place_of
+from slabactors.runtime.step import Outcome, Step, TimePolicy
 from slabactors.runtime.tripwires import raise_swallowed
+
+Place: TypeAlias = "tuple[CodeType, int]"
 
 MISFIT = "the schedule does not fit any more"
 
@@ -25,8 +30,9 @@ class _Transcript:
 
     def __init__(self) -> None:
         self.steps: list[str] = []
-        self.places: list[str] = []
-        self.enabled: list[str] = []
+        self.places: list[Place | None] = []
+        self.enabled: list[list[tuple[str, str, str]]] = []
+        """By step: key, operation and actor of everybody else whose message could have been delivered."""
         self._simulation: Simulation | None = None
 
     def follow(self, simulation: Simulation) -> None:
@@ -38,9 +44,10 @@ class _Transcript:
         assert self._simulation is not None
         self.steps.append(_render(step))
         path = step.path
-        self.places.append(place_of(getattr(path, "coroutine", None)) if isinstance(path, SimPath) else "")
+        assert isinstance(path, SimPath)
+        self.places.append(None if path.timer is not None else _place(path.coroutine))
         others = [one for one in self._simulation.enabled if one is not path]
-        self.enabled.append(", ".join(f"{one.key} ({_message(one)})" for one in others) or "nothing else")
+        self.enabled.append([(one.key, one.request[0].name, one.request[1].name) for one in others])
 
     def end(self, text: str) -> None:
         """How it ended."""
@@ -76,23 +83,38 @@ def check_determinism(program: Program, *, seed: int, time: TimePolicy | None = 
         lines = [f"the same schedule ran twice and differed at step {index}:"]
         lines += [f"  first  {_at(first, index)}", f"  second {_at(second, index)}"]
         if one == other:
-            lines += [f"  first  could also have had {first.enabled[index]}"]
-            lines += [f"  second could also have had {second.enabled[index]}"]
-        elif (before := first.places[index - 1 : index]) and index >= min(len(first.places), len(second.places)):
-            lines.append(f"  the last step that was the same is at {before[0]}")
+            lines += [f"  first  could also have had {_listed(first.enabled[index])}"]
+            lines += [f"  second could also have had {_listed(second.enabled[index])}"]
+        elif index and index >= min(len(first.places), len(second.places)):
+            lines.append(f"  the last step that was the same is{_shown(first.places[index - 1])}")
         raise NondeterminismError("\n".join([*lines, REPEAT_HINT]))
 
 
 def _at(transcript: _Transcript, index: int) -> str:
     if index >= len(transcript.steps):
         return "had ended"
-    place = transcript.places[index] if index < len(transcript.places) else ""
-    return f"{transcript.steps[index]}, at {place}" if place else transcript.steps[index]
+    place = transcript.places[index] if index < len(transcript.places) else None
+    return transcript.steps[index] + (f",{_shown(place)}" if place is not None else "")
 
 
-def _message(path: SimPath) -> str:
-    operation, actor, _ = path.request
-    return f"{operation.name} of {actor.name}"
+def _place(coroutine: Any) -> Place | None:
+    """Where a path waits: file, line and function of its innermost ``await``."""
+    place = None
+    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
+        place = coroutine.cr_code, coroutine.cr_frame.f_lineno
+        coroutine = coroutine.cr_await
+    return place
+
+
+def _shown(place: Place | None) -> str:
+    if place is None:
+        return " that of a timer"
+    code, line = place
+    return f" at {Path(code.co_filename).name}:{line} in {code.co_name}()"
+
+
+def _listed(enabled: list[tuple[str, str, str]]) -> str:
+    return ", ".join(f"{key} ({operation} of {actor})" for key, operation, actor in enabled) or "nothing else"
 
 
 def _render(step: Step) -> str:

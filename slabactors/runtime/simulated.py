@@ -172,10 +172,13 @@ class Simulation:
     ) -> None:
         self.strategy = strategy
         self._script = cast("Script", strategy) if getattr(strategy, "forced", False) else None
-        self.time = time if starvation_jiffies != 0 or time is TimePolicy.RECORDED else TimePolicy.QUIESCENT
+        self.time = time
         self.starvation_jiffies = starvation_jiffies
-        self._runnable: dict[SimPath, tuple[Message, int]] = {}
-        """Under a bound on starvation: the messages that a timer overtook, and since when they could be delivered."""
+        if starvation_jiffies is not None:
+            self._runnable: dict[SimPath, tuple[Message, int]] = {}
+            """The messages that a timer overtook, and since when they could be delivered."""
+            if starvation_jiffies == 0 and time is not TimePolicy.RECORDED:
+                self.time = TimePolicy.QUIESCENT
         self.early_firings_left = early_firings_max
         self.steps_max = steps_max
         self.settle_jiffies = settle_jiffies
@@ -195,7 +198,7 @@ class Simulation:
         self.pipelined = 0
         """How often a path told an actor something while another one had not got what it was told before: the second
         message may overtake the first, which no queue in the order of sending allows."""
-        self._lanes: list[SimPath] = []
+        self._lanes: list[SimPath] | tuple[()] = ()
         self._alive = 0
         self._roots = 0
         self._current: SimPath | None = None
@@ -228,8 +231,10 @@ class Simulation:
             for request in daemons:
                 self._start(request, None)
             self._start(Spawn(main, name="main"), None)
-            bounded = self.starvation_jiffies is not None and self._script is None
-            finished = self._play(self._pick_unstarved if bounded else self.strategy.pick, 1)
+            pick = self.strategy.pick
+            if self.starvation_jiffies is not None and self._script is None:
+                pick = self._pick_unstarved
+            finished = self._play(pick, 1)
             if finished and self.settle_jiffies:
                 self.first_act = len(self.record)
                 self.time = TimePolicy.QUIESCENT
@@ -435,8 +440,8 @@ class Simulation:
     def _tell(self, path: SimPath, message: Message) -> None:
         """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
         lane = f"tell {message[1].name}"
-        self._lanes = [other for other in self._lanes if not other.done]
-        told = [other for other in self._lanes if other.parent is path]
+        lanes = self._lanes = [other for other in self._lanes if not other.done]
+        told = [other for other in lanes if other.parent is path]
         waiting = [other for other in told if other.name == lane]
         if len(told) > len(waiting):
             self.pipelined += 1
@@ -446,7 +451,7 @@ class Simulation:
                 await join(waiting[-1])
             await deliver(message)
 
-        self._lanes.append(self._start(Spawn(in_order(), name=lane, lane=path.lane), path))
+        lanes.append(self._start(Spawn(in_order(), name=lane, lane=path.lane), path))
 
     def _finish(self, path: SimPath, result: Any) -> None:
         path.done = True
@@ -547,7 +552,7 @@ class Simulation:
 
     def _next_timers(self) -> list[SimPath]:
         """Of all that are set, those that the policy lets fire first."""
-        if self.time in (TimePolicy.RECORDED, TimePolicy.UNTIMED):
+        if self.time is TimePolicy.RECORDED or self.time is TimePolicy.UNTIMED:
             return self.timers
         earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
         return [timer for timer in self.timers if timer.deadline == earliest]
@@ -603,7 +608,7 @@ class Simulation:
 
     def _fired(self, path: SimPath, count: int) -> None:
         """A timer or sleeper is being delivered: time passes."""
-        if count > self.timers_open and self.time in (TimePolicy.ADVERSARIAL, TimePolicy.UNTIMED):
+        if count > self.timers_open and (self.time is TimePolicy.ADVERSARIAL or self.time is TimePolicy.UNTIMED):
             self.early_firings_left -= 1
         deadline = path.deadline
         assert deadline is not None

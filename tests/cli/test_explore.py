@@ -278,3 +278,31 @@ def test_a_scenario_that_calls_what_no_schedule_can_repeat_is_refused(command, w
     """With its line and what to use instead; nothing is printed as a result."""
     write(f"@scenario(title='t')\nasync def story(machine):\n    {text}\n")
     refused(command(verb[0], "story.py", *verb[1:]), f"story.py:7 in story() called {what}")
+
+
+LATE = """
+async def nap(machine, jiffies):
+    await sleep(jiffies)
+    assert jiffies > 10 or machine.clock.now == 10
+
+
+@scenario(title="a minute and ten jiffies")
+async def story(machine: Machine) -> None:
+    await parallel(nap(machine, 10), nap(machine, 60_000))
+"""
+
+
+@pytest.mark.parametrize("search", [["explore", "--runs", 100], ["verify", "--preemptions", 1]])
+def test_what_only_untimed_shows_is_found_shrunken_saved_and_replayed(command, write, tmp_path, search):
+    """The timer of a minute goes off first: adversarial time does not have that, whatever searches."""
+    write(LATE)
+    verb, *options = search
+    assert command(verb, "story.py", *options, "--policy", "adversarial").code in (cli.FINE, cli.UNDETERMINED)
+    said = command(verb, "story.py", *options, "--policy", "untimed", "--save", "out", "--json")
+    assert said.code == cli.BUG
+    assert said.document["time"] == "untimed"
+    [file] = (tmp_path / "out").iterdir()
+    assert json.loads(file.read_text())["time"] == "untimed"
+    assert command("replay", file).code == cli.BUG
+    assert command("replay", file, "--explore", 20, "--prefix", 0).code == cli.BUG
+    assert command("replay", file, "--lenient").code == cli.BUG
