@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from slabactors.explore.program import Execution, Program
-from slabactors.explore.replay import Tail, record
+from slabactors.explore.replay import Fair, Tail, record
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import Decision, Observer, Step, TimePolicy
 from slabactors.runtime.tripwires import guarded
@@ -30,11 +30,11 @@ class LenientStrategy:
     what the path was to do before, and does not any more, is skipped.  A path that is about to do something else than
     all it was to do does that when its turn comes.  A path whose key the schedule does not know takes the place of one
     that this run does not have, when both have the same role and are about to do the same to the same actor.  Where
-    nothing fits, ``then`` takes a step; at the end of the schedule it goes on.
+    nothing fits, a fair step is taken; at the end of the schedule ``then`` goes on.
 
     Args:
         decisions: the schedule.
-        then: picks the steps where the schedule has none; fair by default.
+        then: picks the steps after the end of the schedule; fair by default.
         time: the clock policy after the end of the schedule; None to leave it as it is.
 
     Attributes:
@@ -54,6 +54,7 @@ class LenientStrategy:
 
     def _begin(self, simulation: Simulation | None) -> None:
         self._simulation = simulation
+        self._between = Fair()
         self.followed = 0
         self.added = 0
         self._given_up = False
@@ -107,7 +108,7 @@ class LenientStrategy:
         if self._stray > STRAY_MAX:
             self._given_up = True
         # Where the schedule has nothing for anybody that can move, somebody else's step may change that.
-        return chosen or self._tail.pick(enabled, turn=False)
+        return chosen or self._between.pick(enabled)
 
     def choose_for(self, path: SimPath, count: int) -> int:
         """What this path chose at this point, if it can choose that."""
@@ -148,7 +149,7 @@ class LenientStrategy:
 
     def _take_place(self, path: SimPath) -> None:
         """Look for a path of the schedule that this run does not have and that this one could be."""
-        if self._simulation is None or path.request[1] is None:
+        if self._simulation is None:
             return
         here = {other.key for other in self._simulation.paths}
         taken = set(self._place_of.values())
@@ -182,7 +183,7 @@ def replay_leniently(
     Args:
         program: what to run.
         decisions: the schedule.
-        then: picks the steps where the schedule has none; fair by default.
+        then: picks the steps after the end of the schedule; fair by default.
         time: the clock policy after the end of the schedule.
         observer: called after each step.
 

@@ -119,17 +119,12 @@ class Tail:
         if follow is not None:
             follow(simulation)
 
-    def pick(self, enabled: Sequence[SimPath], *, turn: bool = True) -> SimPath:
-        """As the strategy says.
-
-        Args:
-            enabled: what could come next.
-            turn: the schedule is over, and the clock policy is to change.
-        """
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """As the strategy says, under the policy that holds from here on."""
         simulation = self._simulation
         if simulation is None:
             return self._then.pick(enabled)
-        if self._time is not None and turn and not self._turned:
+        if self._time is not None and not self._turned:
             self._turned = True
             simulation.turn_to(self._time)
             enabled = simulation.enabled

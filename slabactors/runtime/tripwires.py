@@ -7,7 +7,8 @@ threads, the host program) is let through: who calls is looked up on the stack o
 nothing of the kind pays nothing.
 
 What cannot be seen from here: C code that reads clocks by itself, and what a module outside the standard library's and
-the user's own bound before the search began.  The comparison of two runs of one schedule
+the user's own bound before the search began.  (Names that the user's own modules have bound are bound to stand-ins
+meanwhile, so ``type(x) is datetime`` does not hold in them; ``isinstance`` does.)  The comparison of two runs of one schedule
 (`slabactors.explore.determinism`) is the second line of defence.
 """
 

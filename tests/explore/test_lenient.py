@@ -150,6 +150,24 @@ def test_the_rest_of_a_schedule_that_nobody_follows_is_given_up():
     assert (strategy.followed, strategy.skipped, strategy.exhausted) == (0, 3, True)
 
 
+def test_in_between_steps_are_fair_whatever_goes_on_after_the_end():
+    """A timer is not early because the schedule has nothing for those who are awake."""
+    for seed in range(30):
+        world = World(None)
+
+        async def sleeper() -> None:
+            await sleep(1000)
+
+        async def worker(box) -> None:
+            for _ in range(5):
+                await box.read_a()
+
+        _, steps = follow(
+            parallel(sleeper(), worker(world.x), worker(world.y)), [Decision("a.0", "nothing", "x")], RandomWalk(seed)
+        )
+        assert steps[-1] == "sleeper wake"
+
+
 def test_choices_are_followed_where_they_can_be():
     """A value that is not among the alternatives any more is skipped; where there is none, the first is taken."""
     got: list[int] = []
