@@ -8,8 +8,8 @@ nothing of the kind pays nothing.
 
 What cannot be seen from here: C code that reads clocks by itself, and what a module outside the standard library's and
 the user's own bound before the search began.  (Names that the user's own modules have bound are bound to stand-ins
-meanwhile, so ``type(x) is datetime`` does not hold in them; ``isinstance`` does.)  The comparison of two runs of one schedule
-(`slabactors.explore.determinism`) is the second line of defence.
+meanwhile, so ``type(x) is datetime`` does not hold in them; ``isinstance`` does.)  The comparison of two runs of one
+schedule (`slabactors.explore.determinism`) is the second line of defence.
 """
 
 from __future__ import annotations
