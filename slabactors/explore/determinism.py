@@ -25,6 +25,18 @@ Place: TypeAlias = "tuple[CodeType, int]"
 MISFIT = "the schedule does not fit any more"
 
 
+def not_repeated(step: int) -> NondeterminismError:
+    """What an exhaustive search raises that comes to a state for the second time, and it is another one.
+
+    Args:
+        step: how many steps lead to it.
+    """
+    return NondeterminismError(
+        f"two executions with the same {step} first steps went different ways after them: what one of them has left "
+        f"behind the next one sees, so that there is no end to what there is to explore.\n{REPEAT_HINT}"
+    )
+
+
 class _Transcript:
     """An observer that writes down each step with where it is in the source, and what else could have come."""
 
@@ -54,7 +66,44 @@ class _Transcript:
         self.steps.append(text)
 
 
-def check_determinism(program: Program, *, seed: int, time: TimePolicy | None = None) -> None:
+class FirstSchedule:
+    """The first run of a search, to be compared with what its schedule gives later.
+
+    Args:
+        program: what is searched.
+        seed: of the search.
+        time: overrides the program's own policy.
+    """
+
+    def __init__(self, program: Program, *, seed: int, time: TimePolicy | None) -> None:
+        self._program = program
+        self._time = time
+        self._first = _Transcript()
+        execution = program.execute(RandomWalk(f"{seed}/0"), observer=self._first, time=time)
+        self._record = list(execution.simulation.record)
+        self._first.end(_render_end(execution.outcome))
+        program.dispose(execution)
+
+    def repeat(self) -> None:
+        """Run it again, and compare the two step by step.
+
+        Raises:
+            NondeterminismError: they differ; names the first step that does, and its line.
+            ForeignCall: a path called what no schedule can repeat, and its own code has swallowed the refusal.
+        """
+        first, second = self._first, _Transcript()
+        again = self._program.execute(FollowRecord(self._record), observer=second, time=self._time)
+        fits = not isinstance(again.outcome.error, StopIteration | IndexError)
+        second.end(_render_end(again.outcome) if fits else MISFIT)
+        self._program.dispose(again)
+        raise_swallowed()
+        for index, (one, other) in enumerate(zip_longest(first.steps, second.steps)):
+            same_enabled = first.enabled[index : index + 1] == second.enabled[index : index + 1]
+            if one != other or not (same_enabled or index >= min(len(first.enabled), len(second.enabled))):
+                raise _differed(first, second, index)
+
+
+def check_determinism(program: Program, *, seed: int, time: TimePolicy | None = None) -> FirstSchedule:
     """Run the first schedule twice and compare the two step by step.
 
     Args:
@@ -62,32 +111,28 @@ def check_determinism(program: Program, *, seed: int, time: TimePolicy | None = 
         seed: of the search.
         time: overrides the program's own policy.
 
+    Returns:
+        The first run, for another comparison when the search is through: a program that has changed meanwhile was not
+        searched, whatever was seen.
+
     Raises:
         NondeterminismError: they differ; names the first step that does, and its line.
         ForeignCall: a path called what no schedule can repeat, and its own code has swallowed the refusal.
     """
-    first, second = _Transcript(), _Transcript()
-    execution = program.execute(RandomWalk(f"{seed}/0"), observer=first, time=time)
-    record = list(execution.simulation.record)
-    first.end(_render_end(execution.outcome))
-    program.dispose(execution)
-    again = program.execute(FollowRecord(record), observer=second, time=time)
-    fits = not isinstance(again.outcome.error, StopIteration | IndexError)
-    second.end(_render_end(again.outcome) if fits else MISFIT)
-    program.dispose(again)
-    raise_swallowed()
-    for index, (one, other) in enumerate(zip_longest(first.steps, second.steps)):
-        same_enabled = first.enabled[index : index + 1] == second.enabled[index : index + 1]
-        if one == other and (same_enabled or index >= min(len(first.enabled), len(second.enabled))):
-            continue
-        lines = [f"the same schedule ran twice and differed at step {index}:"]
-        lines += [f"  first  {_at(first, index)}", f"  second {_at(second, index)}"]
-        if one == other:
-            lines += [f"  first  could also have had {_listed(first.enabled[index])}"]
-            lines += [f"  second could also have had {_listed(second.enabled[index])}"]
-        elif index and index >= min(len(first.places), len(second.places)):
-            lines.append(f"  the last step that was the same is{_shown(first.places[index - 1])}")
-        raise NondeterminismError("\n".join([*lines, REPEAT_HINT]))
+    first = FirstSchedule(program, seed=seed, time=time)
+    first.repeat()
+    return first
+
+
+def _differed(first: _Transcript, second: _Transcript, index: int) -> NondeterminismError:
+    lines = [f"the same schedule ran twice and differed at step {index}:"]
+    lines += [f"  first  {_at(first, index)}", f"  second {_at(second, index)}"]
+    if first.steps[index : index + 1] == second.steps[index : index + 1]:
+        lines += [f"  first  could also have had {_listed(first.enabled[index])}"]
+        lines += [f"  second could also have had {_listed(second.enabled[index])}"]
+    elif index and index >= min(len(first.places), len(second.places)):
+        lines.append(f"  the last step that was the same is{_shown(first.places[index - 1])}")
+    return NondeterminismError("\n".join([*lines, REPEAT_HINT]))
 
 
 def _at(transcript: _Transcript, index: int) -> str:

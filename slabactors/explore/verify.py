@@ -95,7 +95,7 @@ def verify(
         NondeterminismError: the program does not repeat itself.
         ForeignCall: it calls what no schedule can repeat.
     """
-    check_determinism(program, seed=0, time=time)
+    first = check_determinism(program, seed=0, time=time)
     guide = Dpor()
     result = Verification(guide.statistics, sometimes=dict.fromkeys(program.sometimes, False))
     started = wall.monotonic()
@@ -119,6 +119,7 @@ def verify(
         more = guide.advance()
         executions = guide.statistics.executions
         if not more:
+            first.repeat()
             result.exhaustive = not result.bounded
         if not more or executions % REPORT_EVERY == 0 or stop():
             result.seconds = wall.monotonic() - started

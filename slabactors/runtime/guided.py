@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slabactors.actors import Actor, Message, Operation
-from slabactors.errors import ForeignAwait, ForeignCall, KernelBug
+from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError
 from slabactors.runtime.simulated import SimPath, Simulation, host_error
 from slabactors.runtime.step import CLOCK, Ending, Outcome, TimePolicy, touched_freed, uncaught
 
@@ -193,7 +193,7 @@ class GuidedSimulation(Simulation):
 
     def _stop(self, path: SimPath, raised: Exception, operation: Operation, actor: Actor) -> None:
         """A path broke a rule: note it, and let the path go no further."""
-        if isinstance(raised, ForeignAwait | ForeignCall):
+        if isinstance(raised, ForeignAwait | ForeignCall | NondeterminismError):
             raise raised
         error: BaseException | None = None
         if isinstance(raised, KernelBug):

@@ -31,7 +31,7 @@ from slabactors.actors import (
     join,
     message_of,
 )
-from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, ReplayDiverged
+from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError, ReplayDiverged
 from slabactors.runtime.step import (
     NOTHING,
     Ending,
@@ -222,6 +222,7 @@ class Simulation:
         Raises:
             ForeignAwait: a path awaited something that needs an event loop.
             ForeignCall: a path or an operation called what no schedule can repeat.
+            NondeterminismError: the strategy has come to the same state before, and it was another one.
             ReplayDiverged: the strategy follows a schedule that does not fit.
         """
         ending = Ending.BUG
@@ -252,7 +253,7 @@ class Simulation:
         except ForeignCall as offence:
             offence.reported = True
             raise
-        except (ForeignAwait, ReplayDiverged):
+        except (ForeignAwait, NondeterminismError, ReplayDiverged):
             raise
         except Exception as raised:
             host_error(raised)

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from slabactors.actors import parallel, sleep, spawn
+from slabactors.actors import choose, parallel, sleep, spawn
 from slabactors.errors import NondeterminismError
 from slabactors.explore.bounded import search_bounded
 from slabactors.explore.campaign import search
@@ -90,6 +90,47 @@ def test_a_run_that_ends_early_has_the_line_before():
     text = str(caught.value)
     assert "differed at step 1:" in text
     assert f"the last step that was the same is at {line_of(story, 'read_a')} in story()" in text
+
+
+async def later_choice(world: World, late: bool) -> None:
+    if late:
+        await choose(2)
+    await world.x.write_a()
+
+
+async def later_step(world: World, late: bool) -> None:
+    await (world.y.read_b() if late else world.x.write_a())
+    await world.x.write_a()
+
+
+async def later_path(world: World, late: bool) -> None:
+    await world.x.write_a()
+    if late:
+        await spawn(world.y.write_b(), name="late")
+    await world.x.write_a()
+
+
+@pytest.mark.parametrize("forgets", [later_choice, later_step, later_path])
+@pytest.mark.parametrize("exhaustive", [True, False])
+@pytest.mark.parametrize("after", [2, 3, 4, 5])
+def test_a_program_that_changes_in_the_middle_is_not_verified(forgets, exhaustive, after):
+    """Two runs repeat each other; a later one differs, in a state that was met before or from the first one.
+
+    What has changed may not show in any state that is come to twice, so the first schedule is run again at the end.
+    """
+    runs = count()
+
+    async def steady(world: World) -> None:
+        for _ in range(3):
+            await world.x.write_a()
+
+    async def story(world: World) -> None:
+        late = next(runs) >= after
+        await parallel(steady(world), forgets(world, late))
+
+    program = SmallProgram(story)
+    with pytest.raises(NondeterminismError, match=r"went different ways after them|ran twice and differed"):
+        list(verify(program) if exhaustive else search_bounded(program, preemptions=3))
 
 
 def test_the_policy_of_the_search_is_that_of_the_check():
