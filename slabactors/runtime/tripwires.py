@@ -25,14 +25,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
-from pathlib import Path as FilePath
-from types import CodeType, FrameType, ModuleType
+from types import ModuleType
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from slabactors.errors import ForeignCall
-from slabactors.runtime.guided import GuidedSimulation
-from slabactors.runtime.simulated import Simulation
+from slabactors.runtime.caller import line_of_program
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,56 +39,8 @@ CHANCE = "Let the schedule decide: choose(n) gives a number below n that is reco
 THREAD = "Start a path instead: spawn() or parallel()."
 OUTSIDE = "Do it before the run, and give the scenario what came of it as a parameter."
 
-_DRIVERS: Final = frozenset({Simulation.run.__code__.co_filename, GuidedSimulation._play.__code__.co_filename})
 _HERE: Final = (lambda: None).__code__.co_filename
-_PACKAGE: Final = str(FilePath(_HERE).parent.parent) + os.sep
-_ELSEWHERE: Final = (*(_PACKAGE + part + os.sep for part in ("explore", "trace", "cli")), "<frozen importlib")
-"""Whose calls are nobody else's business: the engine's strategies and observers, and whoever imports a module."""
-_LOGGING: Final = os.sep + "logging" + os.sep + "__init__.py"
-"""Where the time of a log record is looked up, which decides nothing."""
 _LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_SUSPENDABLE: Final = CO_COROUTINE | CO_GENERATOR | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
-
-
-# -- who calls ---------------------------------------------------------------------------------------------------------
-
-
-def _code_of(function: Any) -> CodeType | None:
-    return getattr(getattr(function, "__func__", function), "__code__", None)
-
-
-def _is_played(driver: FrameType, called: FrameType) -> bool:
-    """Whether what a driver called is the program under simulation: not a strategy, nor an observer."""
-    code = called.f_code
-    if code.co_flags & _SUSPENDABLE or code.co_name == "on_expiry":
-        return True
-    local = driver.f_locals
-    operation = local.get("operation")
-    functions = (getattr(operation, "function", None), getattr(operation, "guard", None), local.get("at_rest"))
-    return any(_code_of(function) is code for function in functions if function is not None)
-
-
-def _culprit() -> str | None:
-    """The line of the path or operation that makes this call; None when somebody else does."""
-    frame: FrameType | None = sys._getframe(2)
-    frames: list[FrameType] = []
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file in _DRIVERS:
-            return _place(frames) if frames and _is_played(frame, frames[-1]) else None
-        if file.startswith(_ELSEWHERE) or file.endswith(_LOGGING):
-            return None
-        if file != _HERE:
-            frames.append(frame)
-        frame = frame.f_back
-    return None
-
-
-def _place(frames: list[FrameType]) -> str:
-    """The innermost line that is not a library's."""
-    own = (frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES))
-    frame = next(own, frames[0])
-    return f"{FilePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}()"
 
 
 class _State(threading.local):
@@ -126,7 +75,7 @@ def _wire(what: str, original: Callable[..., Any], advice: str, arguments_max: i
     @wraps(original)
     def wired(*args: Any, **kwargs: Any) -> Any:
         if _depth and (arguments_max is None or len(args) <= arguments_max):
-            place = _culprit()
+            place = line_of_program(_HERE)
             if place is not None:
                 _trip(what, place, advice)
         return original(*args, **kwargs)
@@ -164,7 +113,7 @@ _AUDITED: Final = {
 def _audit(event: str, _: tuple[Any, ...]) -> None:
     """The audit hook: there for good, and idle outside of `tripwires`."""
     if _depth and event in _AUDITED:
-        place = _culprit()
+        place = line_of_program(_HERE)
         if place is not None:
             _trip(_AUDITED[event][0], place, _AUDITED[event][1])
 
@@ -182,7 +131,7 @@ class _TrippingRandom(random.Random):
 
 
 def _chance(what: str) -> None:
-    if _depth and (place := _culprit()) is not None:
+    if _depth and (place := line_of_program(_HERE)) is not None:
         _trip(what, place, CHANCE)
 
 
