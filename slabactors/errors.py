@@ -82,11 +82,26 @@ class ForeignAwait(UsageError):
     """A path awaited something that only an event loop can serve, in a run that has none."""
 
 
-class ReplayDiverged(UsageError):
-    """A schedule does not fit this run; says at which step, what was expected and what was possible."""
+class ForeignCall(UsageError):
+    """A path or an operation called what no schedule can repeat: a clock, a random number, a thread, a socket."""
 
-    def __init__(self, step: int, expected: str, found: str) -> None:
-        super().__init__(f"ReplayDiverged: step {step} expected {expected}, but {found}.")
+    reported = False
+    """It has ended its run; a path may swallow it instead."""
+
+
+class ReplayDiverged(UsageError):
+    """A schedule does not fit this run; says at which step, what was expected and what was possible.
+
+    Args:
+        step: position in the schedule, from 0.
+        expected: what the schedule has there.
+        found: what there was instead.
+        enabled: everything that could have come next, if ``found`` does not say so.
+    """
+
+    def __init__(self, step: int, expected: str, found: str, enabled: str = "") -> None:
+        text = f"ReplayDiverged: step {step} expected {expected}, but {found}."
+        super().__init__(f"{text}\n  Enabled there: {enabled}." if enabled else text)
         self.step = step
 
 

@@ -275,6 +275,8 @@ class BoundScenario:
         config: the machine it runs on.
         arguments: its parameters, all of them.
         settings: those that were set, of the scenario and the machine.
+        starvation_jiffies: for how much virtual time at most a timer that fires early may leave a path waiting that
+            can move; None for any time.  Exhaustive searches know no such bound.
     """
 
     scenario: Scenario
@@ -282,6 +284,17 @@ class BoundScenario:
     config: MachineConfig
     arguments: dict[str, Any]
     settings: dict[str, Any]
+    starvation_jiffies: int | None = None
+
+    def under(self, time: TimePolicy | None = None, starvation_jiffies: int | None = None) -> BoundScenario:
+        """The same under another clock policy.
+
+        Args:
+            time: when timers may fire; None for the scenario's own.
+            starvation_jiffies: for how long at most they may leave somebody waiting, when they fire early.
+        """
+        story = self.scenario if time is None else replace(self.scenario, time=time)
+        return replace(self, scenario=story, starvation_jiffies=starvation_jiffies)
 
     def machine(self, clock: Clock) -> Machine:
         """A new machine for one run."""
@@ -305,7 +318,12 @@ class BoundScenario:
         driver: Driver = Simulation,
     ) -> Execution:
         """Run once in the simulator; see `slabactors.explore.program.Program`."""
-        early = {"early_firings_max": self.scenario.early_firings_max} if driver is Simulation else {}
+        early: dict[str, Any] = {}
+        if driver is Simulation:
+            early = {
+                "early_firings_max": self.scenario.early_firings_max,
+                "starvation_jiffies": self.starvation_jiffies,
+            }
         simulation = prepared(
             driver,
             strategy,

@@ -31,6 +31,7 @@ Reduce = Annotated[
 ]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.", negative=())]
 Runtime = Literal["sim", "asyncio", "trio"]
+Policy = Literal["adversarial", "quiescent", "untimed"]
 
 
 @app.command
@@ -74,6 +75,17 @@ def explore(
     strategy: Annotated[str, Parameter(help="How the next step is picked; see: slabactors list.")] = "portfolio",
     runs: Annotated[int, Parameter(help="How many executions.")] = 10_000,
     time: Annotated[float | None, Parameter(help="Stop after so many seconds.")] = None,
+    policy: Annotated[
+        Policy | None,
+        Parameter(
+            help="When timers may fire: at any moment, the earliest first or whichever (untimed), or only when nothing "
+            "else can move."
+        ),
+    ] = None,
+    starvation: Annotated[
+        float | None,
+        Parameter(help="For how many virtual seconds at most a timer that fires early may leave somebody waiting."),
+    ] = None,
     save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
     reduce: Reduce = True,
     json: Json = False,
@@ -89,6 +101,8 @@ def explore(
         strategy=strategy,
         runs=runs,
         seconds=time,
+        policy=policy,
+        starvation=starvation,
         save=save,
         reduce=reduce,
         json=json,
@@ -103,8 +117,11 @@ def verify(
     lifecycle: LifecycleName = None,
     settings: Settings = None,
     policy: Annotated[
-        Literal["adversarial", "quiescent"] | None,
-        Parameter(help="When timers may fire: once each at any moment, or only when nothing else can move."),
+        Policy | None,
+        Parameter(
+            help="When timers may fire: once each at any moment, the earliest first or whichever (untimed), or only "
+            "when nothing else can move."
+        ),
     ] = None,
     preemptions: Annotated[
         int | None, Parameter(help="All schedules with none, one ... at most so many preemptions instead.")
@@ -137,13 +154,41 @@ def replay(
     finding: Annotated[Path, Parameter(help="A file that explore or verify --save wrote.")],
     /,
     *,
+    lenient: Annotated[
+        bool, Parameter(help="Follow what still fits, skip the rest, and go on after its end.", negative=())
+    ] = False,
+    explore: Annotated[
+        int | None, Parameter(help="Run so many executions that begin as the finding does, and then go on at random.")
+    ] = None,
+    prefix: Annotated[
+        int | None, Parameter(help="With --explore: how many decisions they share; all but the last third by default.")
+    ] = None,
+    step: Annotated[bool, Parameter(help="Stop before each step and ask which one is next.", negative=())] = False,
+    strategy: Annotated[
+        str | None, Parameter(help="What goes on after the schedule: fair, or portfolio with --explore, by default.")
+    ] = None,
+    seed: Seed = 0,
     log: Annotated[Path | None, Parameter(help="Write the run's JSON lines there.")] = None,
+    save: Annotated[Path | None, Parameter(help="With --explore: directory for the findings' files.")] = None,
     json: Json = False,
 ) -> int:
-    """Run a finding's schedule again, step for step."""
-    from slabactors.cli.replay import replay_finding
+    """Run a finding's schedule again: strictly, as far as it fits, step by step, or on from a point of it."""
+    from slabactors.cli.replay import ReplayOptions, replay_finding
 
-    return replay_finding(finding, log=log, json=json)
+    return replay_finding(
+        finding,
+        ReplayOptions(
+            lenient=lenient,
+            explore=explore,
+            prefix=prefix,
+            step=step,
+            strategy=strategy,
+            seed=seed,
+            log=log,
+            save=save,
+            json=json,
+        ),
+    )
 
 
 @app.command

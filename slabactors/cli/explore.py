@@ -8,13 +8,22 @@ from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_report, print_unreached, save_all
+from slabactors.cli.report import (
+    Report,
+    interruptible,
+    print_pipelined,
+    print_report,
+    print_unreached,
+    save_all,
+)
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import check_directory
 from slabactors.explore.shrink import Shrunken, shrink
+from slabactors.kernel.jiffies import HZ
+from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
 
 
@@ -27,6 +36,8 @@ def explore_scenario(
     strategy: str,
     runs: int,
     seconds: float | None,
+    policy: str | None,
+    starvation: float | None,
     save: Path | None,
     reduce: bool,
     json: bool,
@@ -37,6 +48,7 @@ def explore_scenario(
     if seconds is not None and not 0 < seconds < inf:
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 10")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
+    program = program.under(TimePolicy(policy) if policy else None, starvation_bound(starvation))
     if save is not None:
         check_directory(save)  # now, and not after a search of an hour
     result = run_search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
@@ -54,6 +66,22 @@ def explore_scenario(
     if unsaved is not None:
         raise unsaved
     return {"broken": BUG, "clean": FINE}.get(result.verdict, UNDETERMINED)
+
+
+def starvation_bound(seconds: float | None) -> int | None:
+    """The jiffies of ``--starvation``.
+
+    Raises:
+        UsageError: they are negative, or not a number.
+    """
+    if seconds is None or seconds == inf:
+        return None
+    if not seconds >= 0:
+        raise UsageError(
+            f"--starvation is in virtual seconds and must be at least 0, not {seconds}.\n"
+            "  Type for example: --starvation 2, or leave it out for any time."
+        )
+    return round(seconds * HZ)
 
 
 def run_search(
@@ -92,10 +120,13 @@ def as_json(
         "parameters": program.settings,
         "strategy": strategy,
         "seed": seed,
+        "time": program.scenario.time.value,
+        "starvation": None if program.starvation_jiffies is None else program.starvation_jiffies / HZ,
         "executions": result.executions,
         "deliveries": result.deliveries,
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
+        "pipelined": result.pipelined,
         "exhaustive": False,
         "verdict": result.verdict,
         "sometimes": result.sometimes,
@@ -111,6 +142,7 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
         f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
     )
     print_unreached(result.sometimes)
+    print_pipelined(result.pipelined)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
     match result.verdict:

@@ -18,6 +18,7 @@ from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
 from slabactors.runtime.step import Ending, Outcome, TimePolicy
+from slabactors.runtime.tripwires import tripwires
 from slabactors.scenario import BoundScenario, LiveExecution, find
 from slabactors.trace.log import RunLog
 
@@ -104,7 +105,8 @@ def _execute(
 ) -> Execution | LiveExecution:
     if runtime == "sim":
         # One run is for seeing what happens and how long it takes: timers keep to their times, as they do live.
-        return program.execute(RandomWalk(f"{seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
+        with tripwires():
+            return program.execute(RandomWalk(f"{seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
     from slabactors.cli.live import run_live
 
     return run_live(program, seed=seed, backend=runtime, time_scale=time_scale, jitter=jitter, observer=sink)

@@ -77,6 +77,15 @@ def print_unreached(sometimes: dict[str, bool]) -> None:
             say(f"  note: in no execution {text.partition(': ')[2]}, so {text.partition(':')[0]} had nothing to check")
 
 
+def print_pipelined(executions: int) -> None:
+    """Say that the order of messages was weaker than that of any queue, where it was."""
+    if executions:
+        say(
+            f"  note: in {counted(executions, 'execution')} a path told an actor something while another one had not "
+            "got what it was told before; such messages could overtake each other, which no queue allows"
+        )
+
+
 def print_report(number: int, report: Report) -> None:
     """One finding for a person."""
     finding = report.finding

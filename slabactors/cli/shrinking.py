@@ -13,6 +13,7 @@ from slabactors.explore.finding import Choice, Finding
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
 from slabactors.explore.shrink import Shrunken
 from slabactors.explore.simplify import Simplifier
+from slabactors.kernel.jiffies import HZ
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario
 from slabactors.trace.race_table import race_table
@@ -118,6 +119,8 @@ def make_finding(program: BoundScenario, shrunken: Shrunken, found: Seen, *, str
         scenario_digest=program.scenario.digest,
         lifecycle=program.lifecycle.name,
         parameters=program.settings,
+        time=program.scenario.time,
+        starvation=None if program.starvation_jiffies is None else program.starvation_jiffies / HZ,
         strategy=strategy,
         seed=seed,
         execution=found.execution,

@@ -15,6 +15,7 @@ from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.recorded import Played, recorded_scenario, sample
 from slabactors.runtime.step import Ending
+from slabactors.runtime.tripwires import tripwires
 from slabactors.trace.formats.ftrace import read_trace
 from slabactors.trace.rebuild import rebuild
 from slabactors.trace.workload import RebuildSummary
@@ -36,9 +37,10 @@ def trace_file(file: Path, lifecycle: str, *, seed: int, limit: int | None, log:
     facts = {"version": __version__, "trace": file.name, "lifecycle": program.lifecycle.name, "seed": seed}
     strategy = RandomWalk(f"{seed}/0")
     if log is None:
-        execution = program.execute(strategy)
+        with tripwires():
+            execution = program.execute(strategy)
     else:
-        with logged(log) as sink:
+        with logged(log) as sink, tripwires():
             sink.run(**facts)
             execution = program.execute(strategy, observer=sink)
             write_end(sink, execution.outcome, execution.world)

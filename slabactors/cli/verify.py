@@ -9,7 +9,14 @@ from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_report, print_unreached, save_all
+from slabactors.cli.report import (
+    Report,
+    interruptible,
+    print_pipelined,
+    print_report,
+    print_unreached,
+    save_all,
+)
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError
 from slabactors.explore.bounded import BoundedResult, search_bounded
@@ -17,8 +24,9 @@ from slabactors.explore.campaign import Found, SearchResult
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import check_directory
+from slabactors.explore.proved import Proved
 from slabactors.explore.shrink import Shrunken, shrink, shrink_schedule
-from slabactors.explore.verify import Proved, Verification, verify
+from slabactors.explore.verify import Verification, verify
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
 
@@ -49,7 +57,8 @@ def verify_scenario(
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     if save is not None:
         check_directory(save)
-    time = TimePolicy(policy) if policy is not None else program.scenario.time
+    program = program.under(TimePolicy(policy) if policy is not None else None)
+    time = program.scenario.time
     if preemptions is None:
         result = explored(program, time, runs, seconds)
         reports = shrunken_reports(program, result, time, reduce=reduce)
@@ -116,6 +125,7 @@ def as_json(program: BoundScenario, result: Verification, reports: list[Report],
         "depth": statistics.depth,
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
+        "pipelined": result.pipelined,
         "early_firings_used_up": result.held_back,
         "explored": round(result.progress, 4),
         "exhaustive": result.exhaustive,
@@ -134,6 +144,7 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
         f"{counted(statistics.deliveries, 'step')}, at most {statistics.depth} each, {result.seconds:.1f} s"
     )
     print_unreached(result.sometimes)
+    print_pipelined(result.pipelined)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
     if reports:
@@ -193,6 +204,7 @@ def bounded_json(
         "deliveries": result.deliveries,
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
+        "pipelined": result.pipelined,
         "preemptions_exhausted": found.exhausted,
         "exhaustive": found.complete and not result.bounded,
         "verdict": found.verdict,
@@ -211,6 +223,7 @@ def print_bounded(program: BoundScenario, found: BoundedResult, reports: list[Re
         f"{counted(result.executions, 'execution')}, {counted(result.deliveries, 'step')}, {result.seconds:.1f} s"
     )
     print_unreached(result.sometimes)
+    print_pipelined(result.pipelined)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
         needed = found.first_bound[report.finding.signature]

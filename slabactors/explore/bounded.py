@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from slabactors.explore.campaign import REPORT_SECONDS, SearchResult, run_once
+from slabactors.explore.determinism import check_determinism, not_repeated
 from slabactors.explore.program import Program
 from slabactors.runtime.simulated import SimPath, Simulation
 from slabactors.runtime.step import TimePolicy
+from slabactors.runtime.tripwires import guarded_search
 
 
 @dataclass(slots=True)
@@ -23,6 +25,8 @@ class _Choice:
 
     options: list[int]
     costs: list[int]
+    met: tuple[object, ...]
+    """What there was to choose from when it was first come to: paths with their operations, or how many values."""
     index: int = 0
 
 
@@ -57,26 +61,29 @@ class PreemptionBounded:
         simulation = self._simulation
         assert simulation is not None
         last = next((number for number in reversed(simulation.record) if number >= 0), None)
+        met = tuple((path.id, path.request[0].name) for path in enabled)
         if self._position == len(self._stack):
             running = any(path.id == last and path.deadline is None for path in enabled)  # a sleeper waits for time
             order = sorted(enabled, key=lambda path: (path.id != last, path.id))
             costs = [int(running and path.id != last) for path in order]
             affordable = sum(self._spent + cost <= self.bound for cost in costs)
             self.cut = self.cut or affordable < len(order)
-            self._stack.append(_Choice([path.id for path in order[:affordable]], costs[:affordable]))
-        choice = self._next()
+            self._stack.append(_Choice([path.id for path in order[:affordable]], costs[:affordable], met))
+        choice = self._next(met)
         chosen = choice.options[choice.index]
         return next(path for path in enabled if path.id == chosen)
 
     def choose(self, count: int) -> int:
         """The value of this schedule; every value costs nothing."""
         if self._position == len(self._stack):
-            self._stack.append(_Choice(list(range(count)), [0] * count))
-        choice = self._next()
+            self._stack.append(_Choice(list(range(count)), [0] * count, (count,)))
+        choice = self._next((count,))
         return choice.options[choice.index]
 
-    def _next(self) -> _Choice:
+    def _next(self, met: tuple[object, ...]) -> _Choice:
         choice = self._stack[self._position]
+        if choice.met != met:
+            raise not_repeated(self._position)
         self._position += 1
         self._spent += choice.costs[choice.index]
         return choice
@@ -118,6 +125,7 @@ class BoundedResult:
         return "verified" if self.complete and not self.result.bounded else "undetermined"
 
 
+@guarded_search
 def search_bounded(
     program: Program,
     *,
@@ -136,7 +144,12 @@ def search_bounded(
         runs: give up after so many executions.
         seconds: give up after so much wall time.
         stop: asked between two executions; give up when it says so.
+
+    Raises:
+        NondeterminismError: the program does not repeat itself.
+        ForeignCall: it calls what no schedule can repeat.
     """
+    first = check_determinism(program, seed=0, time=time)
     found = BoundedResult(SearchResult(sometimes=dict.fromkeys(program.sometimes, False)))
     result = found.result
     started = reported = wall.monotonic()
@@ -162,5 +175,6 @@ def search_bounded(
         found.complete = not strategy.cut
         if found.complete:
             break
+    first.repeat()
     result.finished = True
     yield found

@@ -46,6 +46,7 @@ class ByStates:
         self.found: dict[str, Proved] = {}
         self.sometimes = dict.fromkeys(program.sometimes, False)
         self.bounded = 0
+        self.pipelined = 0
         self.states = 0
         self.transitions = 0
         self.effort = 0.0
@@ -131,6 +132,7 @@ class ByStates:
         elif not guide.complete and not simulation.given_up:
             self.bounded += 1
         if guide.complete or simulation.broken:
+            self.pipelined += simulation.pipelined > 0
             for text, reached in zip(program.sometimes, program.reached(execution), strict=True):
                 self.sometimes[text] |= reached
         program.dispose(execution)

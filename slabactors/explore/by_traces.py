@@ -31,6 +31,7 @@ class ByTraces:
         self.sometimes = dict.fromkeys(program.sometimes, False)
         self._missing = set(self.sometimes)
         self.bounded = 0
+        self.pipelined = 0
         self.held_back = False
 
     @property
@@ -50,6 +51,7 @@ class ByTraces:
         assert isinstance(simulation, GuidedSimulation)
         self.held_back = self.held_back or simulation.held_back
         if guide.complete:
+            self.pipelined += simulation.pipelined > 0
             _collect(self.found, guide, simulation, execution)
             if self._missing:
                 for text, reached in zip(program.sometimes, program.reached(execution), strict=True):

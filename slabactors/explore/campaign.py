@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from slabactors.actors import Actor
-from slabactors.errors import NondeterminismError, UnknownName
-from slabactors.explore.finding import REPEAT_HINT, signature
+from slabactors.errors import UnknownName
+from slabactors.explore.determinism import check_determinism
+from slabactors.explore.finding import signature
 from slabactors.explore.program import Program
-from slabactors.explore.strategy import STRATEGIES, FollowRecord
+from slabactors.explore.strategy import STRATEGIES
 from slabactors.runtime.simulated import Strategy
-from slabactors.runtime.step import Ending, Outcome, Step, TimePolicy
+from slabactors.runtime.step import Ending, Outcome, TimePolicy
+from slabactors.runtime.tripwires import guarded_search
 
 BLOCK = 256
 """Executions that share one random stream; blocks are numbered, so that any of them can be run anywhere."""
@@ -50,6 +51,7 @@ class SearchResult:
         deliveries: how many steps in all.
         seconds: wall time.
         bounded: runs that hit the bound on steps.
+        pipelined: runs in which a message could overtake another one by the same sender to another actor.
         found: distinct bugs by signature, in the order in which they were found.
         sometimes: for each sentence of `Program.sometimes`, whether a run has reached it.
         all_reached: whether each was.
@@ -60,6 +62,7 @@ class SearchResult:
     deliveries: int = 0
     seconds: float = 0.0
     bounded: int = 0
+    pipelined: int = 0
     found: dict[str, Found] = field(default_factory=dict)
     sometimes: dict[str, bool] = field(default_factory=dict)
     all_reached: bool = False
@@ -73,6 +76,7 @@ class SearchResult:
         return "clean" if self.finished and not self.bounded else "undetermined"
 
 
+@guarded_search
 def search(
     program: Program,
     *,
@@ -95,6 +99,7 @@ def search(
     Raises:
         UnknownName: there is no such strategy.
         NondeterminismError: the program does not repeat itself.
+        ForeignCall: it calls what no schedule can repeat.
     """
     if strategy not in STRATEGIES:
         raise UnknownName("strategy", strategy, sorted(STRATEGIES))
@@ -102,7 +107,7 @@ def search(
     yield result
     check_determinism(program, seed=seed)
     started = reported = time.monotonic()
-    for picker in _pickers(strategy, seed):
+    for picker in pickers(strategy, seed):
         if result.finished or stop():
             break
         run_once(program, picker, result)
@@ -115,7 +120,7 @@ def search(
     yield result
 
 
-def _pickers(strategy: str, seed: int) -> Iterator[Strategy]:
+def pickers(strategy: str, seed: int) -> Iterator[Strategy]:
     """What picks the steps of each execution."""
     for block in count():
         picker = STRATEGIES[strategy](f"{seed}/{block}")
@@ -130,6 +135,8 @@ def run_once(program: Program, picker: Strategy, result: SearchResult, *, time: 
     number = result.executions
     result.executions += 1
     result.deliveries += outcome.deliveries
+    if execution.simulation.pipelined:
+        result.pipelined += 1
     if outcome.bug is not None:
         name = signature(outcome)
         known = result.found.get(name)
@@ -144,46 +151,3 @@ def run_once(program: Program, picker: Strategy, result: SearchResult, *, time: 
             result.sometimes[text] |= reached
         result.all_reached = all(result.sometimes.values())
     program.dispose(execution)
-
-
-def check_determinism(program: Program, *, seed: int) -> None:
-    """Run the first schedule twice and compare the two step by step.
-
-    Raises:
-        NondeterminismError: they differ; names the first step that does.
-    """
-    first: list[str] = []
-    second: list[str] = []
-    execution = program.execute(STRATEGIES["random"](f"{seed}/0"), observer=lambda step: first.append(_render(step)))
-    record = list(execution.simulation.record)
-    first.append(_render_end(execution.outcome))
-    program.dispose(execution)
-    again = program.execute(FollowRecord(record), observer=lambda step: second.append(_render(step)))
-    fits = not isinstance(again.outcome.error, StopIteration | IndexError)
-    second.append(_render_end(again.outcome) if fits else "the schedule does not fit any more")
-    program.dispose(again)
-    for index, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            raise NondeterminismError(
-                f"the same schedule ran twice and differed at step {index}:\n  first  {one}\n  second {other}\n"
-                f"{REPEAT_HINT}"
-            )
-
-
-def _render(step: Step) -> str:
-    given = ", ".join(_stable(one) for one in step.args)
-    return (
-        f"{step.path.key}: {step.operation.owner}.{step.operation.name}({given}) = {_stable(step.reply)} "
-        f"on {step.actor.name} at {step.now} jiffies"
-    )
-
-
-def _render_end(outcome: Outcome) -> str:
-    return f"the run ended: {'done' if outcome.bug is None else signature(outcome)}"
-
-
-def _stable(value: object) -> str:
-    """A value if it is one that can be compared between two runs, else what it is."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    return value.name if isinstance(value, Actor) else type(value).__qualname__

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from slabactors.actors import Actor, Operation
 from slabactors.actors.footprint import Reach
+from slabactors.explore.determinism import not_repeated
 from slabactors.explore.happens_before import Dep, Elem, Event, Recorder, dep_of
 from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import SimPath, Simulation
@@ -46,12 +47,14 @@ class Frame:
         tree: what is to be explored from here; the first branch is under way.
         current: what is being explored.
         finished: how many branches are done.
+        met: what could come next here when it was first come to: paths with their operations, or how many values.
     """
 
     sleep: dict[Elem, Dep]
     tree: list[Branch]
     current: Branch | None = None
     finished: int = 0
+    met: Sequence[object] = ()
 
 
 @dataclass(slots=True)
@@ -104,6 +107,8 @@ class Dpor(Recorder):
         self._delivered: list[int] = []
         self._enabled_at: list[dict[str, SimPath]] = []
         self._last_key = ""
+        self._repeats = len(self.stack) - 1
+        """How many steps are those of the run before; the one after them is the first that is another."""
 
     def next(self, enabled: Sequence[SimPath]) -> SimPath | None:
         """The next path of the run: as planned, else the one that ran last if it can, else the oldest."""
@@ -114,8 +119,10 @@ class Dpor(Recorder):
         by_key = {path.key: path for path in enabled}
         if depth < len(self.stack):
             frame = self.stack[depth]
+            if depth == self._repeats and frame.met != _pending(enabled):
+                raise not_repeated(depth)
         else:
-            frame = Frame(*self._inherit())
+            frame = Frame(*self._inherit(), met=_pending(enabled))
             if self._redundant:
                 self.statistics.probes += 1
                 return None
@@ -191,8 +198,10 @@ class Dpor(Recorder):
         key = path.key
         if self._depth < len(self.stack):
             frame = self.stack[self._depth]
+            if frame.met != [(key, count)]:
+                raise not_repeated(self._depth)
         else:
-            frame = Frame(*self._inherit())
+            frame = Frame(*self._inherit(), met=[(key, count)])
             if not frame.tree:
                 # A choice that is part of a wakeup sequence was met before, and its other values are explored there.
                 self._redundant = self._redundant or self._is_redundant(frame)
@@ -211,6 +220,10 @@ class Dpor(Recorder):
     def _step(self, event: Event) -> None:
         frame = self.stack[self._depth]
         assert frame.current is not None
+        if self._depth < self._repeats and (
+            frame.current.dep.elem != event.dep.elem or frame.current.dep.actor != event.dep.actor
+        ):
+            raise not_repeated(self._depth)
         # As delivered: what was planned may have been seen in another run.
         frame.current.dep = event.dep
         self._depth += 1
@@ -378,6 +391,11 @@ class Dpor(Recorder):
                 return True
             stack.pop()
         return False
+
+
+def _pending(enabled: Sequence[SimPath]) -> Sequence[object]:
+    """What can come next in a state, to see whether it is the same when it is come to again."""
+    return [(path.key, path.request[0].name) for path in enabled]
 
 
 def _in_vain(path: SimPath) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from slabactors import __version__
 from slabactors.errors import FindingFileError, Kind, OutputError
-from slabactors.runtime.step import Decision, Outcome
+from slabactors.runtime.step import Decision, Outcome, TimePolicy
 
 FORMAT = "slabactors-finding"
 FORMAT_VERSION = 1
@@ -46,6 +46,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         scenario_digest: of the scenario's source, to say so when it has changed.
         lifecycle: the generation it was found in.
         parameters: of the scenario and the machine.
+        time: when timers could fire in the search.
+        starvation: for how many virtual seconds at most a timer that fired early left somebody waiting; None for any.
         strategy: what found it.
         seed: of the search.
         execution: in which execution of the search it was found first.
@@ -64,6 +66,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     scenario_digest: str
     lifecycle: str
     parameters: dict[str, Any]
+    time: TimePolicy = TimePolicy.ADVERSARIAL
+    starvation: float | None = None
     strategy: str
     seed: int
     execution: int

@@ -13,13 +13,15 @@ from typing import Final, NoReturn
 
 from slabactors.errors import ReplayDiverged
 from slabactors.explore.program import Execution, Program
-from slabactors.runtime.simulated import SimPath, Simulation
+from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import CHOOSE, Decision, Observer, Step, TimePolicy
+from slabactors.runtime.tripwires import guarded
 
 NAMED_MAX: Final = 6
 """How many of the enabled paths a refusal names."""
 
 
+@guarded
 def replay(
     program: Program,
     decisions: Sequence[Decision],
@@ -38,6 +40,7 @@ def replay(
 
     Raises:
         ReplayDiverged: the schedule does not fit.
+        ForeignCall: a path or an operation calls what no schedule can repeat.
     """
     return program.execute(ReplayStrategy(decisions), observer=observer, time=time)
 
@@ -67,6 +70,71 @@ def record(simulation: Simulation, steps: Sequence[Step]) -> list[Decision]:
     return decisions
 
 
+class Fair:
+    """Everybody in turn by age, and the earliest timer when there is nobody."""
+
+    name = "fair"
+
+    def __init__(self) -> None:
+        self._turn = -1
+
+    def follow(self, simulation: Simulation) -> None:
+        """A new run: the oldest is first again."""
+        self._turn = -1
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """The next one that is awake, else the timer that is due first."""
+        awake = [path for path in enabled if path.deadline is None]
+        if not awake:
+            return min(enabled, key=lambda path: (path.deadline, path.id))
+        later = [path for path in awake if path.id > self._turn]
+        chosen = min(later or awake, key=lambda path: path.id)
+        self._turn = chosen.id
+        return chosen
+
+    def choose(self, count: int) -> int:
+        """The first value."""
+        return 0
+
+
+class Tail:
+    """What goes on where a schedule ends, in the first act.
+
+    Args:
+        then: picks the steps.
+        time: the clock policy from there on; None to leave it as it is.
+    """
+
+    def __init__(self, then: Strategy | None, time: TimePolicy | None) -> None:
+        self._then = then or Fair()
+        self._time = time
+        self._turned = False
+        self._simulation: Simulation | None = None
+
+    def follow(self, simulation: Simulation) -> None:
+        """A new run."""
+        self._simulation = simulation
+        self._turned = False
+        follow = getattr(self._then, "follow", None)
+        if follow is not None:
+            follow(simulation)
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        """As the strategy says, under the policy that holds from here on."""
+        simulation = self._simulation
+        if simulation is None:
+            return self._then.pick(enabled)
+        if self._time is not None and not self._turned:
+            self._turned = True
+            simulation.turn_to(self._time)
+            enabled = simulation.enabled
+        return simulation.pick_unstarved(self._then.pick, enabled)
+
+    def choose(self, count: int) -> int:
+        """As the strategy says."""
+        return self._then.choose(count) if count > 1 else 0
+
+
 class ReplayStrategy:
     """Follows a schedule strictly, in both acts.
 
@@ -75,16 +143,21 @@ class ReplayStrategy:
     in a live run comes to its ``choose()`` whenever its task is resumed.
 
     When the last delivery is made the strategy is `exhausted`; if the run is not over then, it goes on fairly, timers
-    only when nothing else can move.
+    only when nothing else can move, or as it is told to.
 
     Args:
         decisions: the schedule.
+        then: picks the steps after its end, in the first act.
+        time: the clock policy after its end.
     """
 
     forced = True
     name = "replay"
 
-    def __init__(self, decisions: Sequence[Decision]) -> None:
+    def __init__(
+        self, decisions: Sequence[Decision], then: Strategy | None = None, time: TimePolicy | None = None
+    ) -> None:
+        self._tail = Tail(then, time)
         self._decisions = decisions
         self._deliveries = [index for index, decision in enumerate(decisions) if decision.value is None]
         self._made = 0
@@ -92,7 +165,10 @@ class ReplayStrategy:
         """For each path, the indices of its own decisions still to come: its order is that of its program."""
         for index, decision in enumerate(decisions):
             self._programs.setdefault(decision.path, deque()).append(index)
-        self._turn = -1
+
+    def follow(self, simulation: Simulation) -> None:
+        """The run that is about to start; a strategy is for one run only."""
+        self._tail.follow(simulation)
 
     @property
     def exhausted(self) -> bool:
@@ -106,7 +182,7 @@ class ReplayStrategy:
             ReplayDiverged: it is not enabled, or its message is another one, or ``choose()`` was to come first.
         """
         if self.exhausted:
-            return self._carry_on(enabled)
+            return self._tail.pick(enabled)
         index = self._deliveries[self._made]
         decision = self._decisions[index]
         for path in enabled:
@@ -116,10 +192,10 @@ class ReplayStrategy:
             self._refuse(index, _possible(enabled))
         operation, actor, _ = path.request
         if operation.name != decision.operation or actor.name != decision.actor:
-            self._refuse(index, f"it is about to {_message(path)}")
+            self._refuse(index, f"it is about to {_message(path)}", _listed(enabled))
         program = self._programs[decision.path]
         if program[0] != index:
-            self._refuse(program[0], f"{decision.path} is about to {_message(path)}")
+            self._refuse(program[0], f"{decision.path} is about to {_message(path)}", _listed(enabled))
         program.popleft()
         self._made += 1
         return path
@@ -133,7 +209,7 @@ class ReplayStrategy:
         program = self._programs.get(path.key)
         if not program:
             if self.exhausted:
-                return 0
+                return self._tail.choose(count)
             self._refuse(self._deliveries[self._made], f"{path.key} calls choose({count}), which it did not do then")
         index = program[0]
         value = self._decisions[index].value
@@ -148,23 +224,13 @@ class ReplayStrategy:
         """A value for nobody in particular; a simulation asks `choose_for` instead."""
         return 0
 
-    def _carry_on(self, enabled: Sequence[SimPath]) -> SimPath:
-        """After the end: everybody in turn by age, and the earliest timer when there is nobody."""
-        awake = [path for path in enabled if path.deadline is None]
-        if not awake:
-            return min(enabled, key=lambda path: (path.deadline, path.id))
-        later = [path for path in awake if path.id > self._turn]
-        chosen = min(later or awake, key=lambda path: path.id)
-        self._turn = chosen.id
-        return chosen
-
-    def _refuse(self, index: int, found: str) -> NoReturn:
+    def _refuse(self, index: int, found: str, enabled: str = "") -> NoReturn:
         decision = self._decisions[index]
         if decision.value is not None:
             expected = f"{decision.path} to choose {decision.value}"
         else:
             expected = f"{decision.path} to {decision.operation} of {decision.actor}"
-        raise ReplayDiverged(index, expected, found)
+        raise ReplayDiverged(index, expected, found, enabled)
 
 
 def _message(path: SimPath) -> str:
@@ -175,8 +241,12 @@ def _message(path: SimPath) -> str:
 def _possible(enabled: Sequence[SimPath]) -> str:
     if not enabled:
         return "nothing is enabled any more"
+    return f"only {_listed(enabled)} {'is' if len(enabled) == 1 else 'are'} enabled"
+
+
+def _listed(enabled: Sequence[SimPath]) -> str:
     named = [f"{path.key} ({_message(path)})" for path in enabled[:NAMED_MAX]]
     if len(enabled) == 1:
-        return f"only {named[0]} is enabled"
+        return named[0]
     last = named.pop() if len(enabled) <= NAMED_MAX else f"{len(enabled) - NAMED_MAX} more"
-    return f"only {', '.join(named)} and {last} are enabled"
+    return f"{', '.join(named)} and {last}"

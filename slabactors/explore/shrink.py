@@ -30,10 +30,12 @@ from slabactors.explore.program import Program
 from slabactors.explore.runs import Runs, Shrunken, expect, observed, orders, replayed
 from slabactors.explore.strategy import FollowRecord
 from slabactors.runtime.step import Decision, TimePolicy
+from slabactors.runtime.tripwires import guarded
 
 __all__ = ["Budget", "Shrunken", "replayed", "shrink", "shrink_schedule"]
 
 
+@guarded
 def shrink(
     program: Program,
     record: list[int],
@@ -60,6 +62,7 @@ def shrink(
     return shrinker.shrunken(shrinker.recorded(record))
 
 
+@guarded
 def shrink_schedule(
     program: Program,
     decisions: list[Decision],

@@ -16,10 +16,12 @@ from typing import Final, Protocol
 from slabactors.errors import UnknownName
 from slabactors.explore.by_states import ByStates
 from slabactors.explore.by_traces import ByTraces
+from slabactors.explore.determinism import check_determinism
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.program import Program
 from slabactors.explore.proved import Proved
 from slabactors.runtime.step import TimePolicy
+from slabactors.runtime.tripwires import guarded_search
 
 REPORT_EVERY: Final = 64
 """Executions between two looks at the clock."""
@@ -38,6 +40,7 @@ class Way(Protocol):
     found: dict[str, Proved]
     sometimes: dict[str, bool]
     bounded: int
+    pipelined: int
     held_back: bool
     states: int
     transitions: int
@@ -69,6 +72,7 @@ class Verification:
         found: distinct bugs by signature, in the order in which they were found.
         sometimes: which sentences of `Program.sometimes` were reached.
         bounded: executions that hit the bound on steps.
+        pipelined: executions in which a message could overtake another one by the same sender to another actor.
         held_back: in some execution a timer had used up its early firings.
         exhaustive: everything was explored, and no bound on steps was hit.
         finished: nothing more will come.
@@ -84,6 +88,7 @@ class Verification:
     found: dict[str, Proved] = field(default_factory=dict)
     sometimes: dict[str, bool] = field(default_factory=dict)
     bounded: int = 0
+    pipelined: int = 0
     held_back: bool = False
     exhaustive: bool = False
     finished: bool = False
@@ -104,10 +109,11 @@ class Verification:
         self.states, self.transitions = way.states, way.transitions
         self.found = way.found
         self.sometimes = way.sometimes
-        self.bounded, self.held_back = way.bounded, way.held_back
+        self.bounded, self.held_back, self.pipelined = way.bounded, way.held_back, way.pipelined
         self.progress = way.progress()
 
 
+@guarded_search
 def verify(
     program: Program,
     *,
@@ -132,9 +138,12 @@ def verify(
     Raises:
         UnknownName: there is no such search.
         NoFingerprint: the states of the program cannot be told apart.
+        NondeterminismError: the program does not repeat itself.
+        ForeignCall: it calls what no schedule can repeat.
     """
     if search not in SEARCHES:
         raise UnknownName("search", search, list(SEARCHES))
+    first = check_determinism(program, seed=0, time=time)
     ways: list[Way] = []
     if search != "states":
         ways.append(ByTraces(program, time))
@@ -148,6 +157,8 @@ def verify(
             for _ in _turn(way, turn, result, started, stop):
                 executions = sum(one.statistics.executions for one in ways)
                 late = seconds is not None and result.seconds >= seconds
+                if result.exhaustive:
+                    first.repeat()
                 if late or (runs is not None and executions >= runs):
                     result.finished = True
                 _sum_up(result, way, ways)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from slabactors.actors import Actor, Message, Operation
 from slabactors.actors.footprint import Reach
-from slabactors.errors import ForeignAwait, KernelBug
+from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError
 from slabactors.runtime.simulated import SimPath, Simulation, host_error
 from slabactors.runtime.step import CLOCK, Ending, Outcome, TimePolicy, touched_freed, uncaught
 
@@ -22,6 +22,10 @@ ARM = Operation(lambda actor, jiffies: None, clock=True)
 ARM.name = "arm"
 ARM.owner = "Clock"
 ARM.expression = "falls asleep"
+
+
+EARLY = (TimePolicy.ADVERSARIAL, TimePolicy.UNTIMED)
+"""Policies under which a timer may fire while something else could still run."""
 
 
 class Guide(Protocol):
@@ -194,7 +198,7 @@ class GuidedSimulation(Simulation):
 
     def _stop(self, path: SimPath, raised: Exception, operation: Operation, actor: Actor) -> None:
         """A path broke a rule: note it, and let the path go no further."""
-        if isinstance(raised, ForeignAwait):
+        if isinstance(raised, ForeignAwait | ForeignCall | NondeterminismError):
             raise raised
         error: BaseException | None = None
         if isinstance(raised, KernelBug):
@@ -216,7 +220,7 @@ class GuidedSimulation(Simulation):
 
     def _advance(self, act: int) -> bool:
         """In the first act timers go on firing until each has used up its early firings."""
-        if act == 1 and self.time is TimePolicy.ADVERSARIAL and self.timers_open:
+        if act == 1 and self.time in EARLY and self.timers_open:
             return True
         if self.broken:
             # Somebody may wait for a path that has stopped, and a timer that is set again and again would go on.
@@ -237,8 +241,8 @@ class GuidedSimulation(Simulation):
         return False
 
     def _refresh_timers(self) -> None:
-        """Earliest deadline first, each timer so many times; sleepers as often as they sleep."""
-        if self.time is not TimePolicy.ADVERSARIAL:
+        """In the order of the policy, each timer so many times; sleepers as often as they sleep."""
+        if self.time not in EARLY:
             super()._refresh_timers()
             return
         for timer in self.timers:
@@ -247,11 +251,9 @@ class GuidedSimulation(Simulation):
         self.timers_open = 0
         if not self.timers:
             return
-        earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-        for timer in self.timers:
-            if timer.deadline == earliest:
-                if timer.timer is not None and timer.ordinal >= self.early_firings_max:
-                    self.held_back = True
-                    continue
-                self._enable(timer)
-                self.timers_open += 1
+        for timer in self._next_timers():
+            if timer.timer is not None and timer.ordinal >= self.early_firings_max:
+                self.held_back = True
+                continue
+            self._enable(timer)
+            self.timers_open += 1

@@ -31,7 +31,7 @@ from slabactors.actors import (
     join,
     message_of,
 )
-from slabactors.errors import ForeignAwait, KernelBug, ReplayDiverged
+from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError, ReplayDiverged
 from slabactors.runtime.step import (
     NOTHING,
     Ending,
@@ -155,6 +155,8 @@ class Simulation:
         steps_max: bound on deliveries and choices.
         settle_jiffies: how much virtual time the second act may take at most; 0 for no second act.
         observer: called with a `Step` after each delivery.
+        starvation_jiffies: when timers may fire early, for how much virtual time at most a path that can move may be
+            left waiting by that; None for any time, 0 makes time quiescent.
     """
 
     def __init__(
@@ -166,10 +168,17 @@ class Simulation:
         steps_max: int = 20_000,
         settle_jiffies: int = 0,
         observer: Observer | None = None,
+        starvation_jiffies: int | None = None,
     ) -> None:
         self.strategy = strategy
         self._script = cast("Script", strategy) if getattr(strategy, "forced", False) else None
         self.time = time
+        self.starvation_jiffies = starvation_jiffies
+        if starvation_jiffies is not None:
+            self._runnable: dict[SimPath, tuple[Message, int]] = {}
+            """The messages that a timer overtook, and since when they could be delivered."""
+            if starvation_jiffies == 0 and time is not TimePolicy.RECORDED:
+                self.time = TimePolicy.QUIESCENT
         self.early_firings_left = early_firings_max
         self.steps_max = steps_max
         self.settle_jiffies = settle_jiffies
@@ -188,6 +197,10 @@ class Simulation:
         """What looks at the settled machine."""
         self.preempts = False
         """With an observer: the step under way preempts the path that took the one before, which could have gone on."""
+        self.pipelined = 0
+        """How often a path told an actor something while another one had not got what it was told before: the second
+        message may overtake the first, which no queue in the order of sending allows."""
+        self._lanes: list[SimPath] | tuple[()] = ()
         self._alive = 0
         self._roots = 0
         self._current: SimPath | None = None
@@ -210,6 +223,8 @@ class Simulation:
 
         Raises:
             ForeignAwait: a path awaited something that needs an event loop.
+            ForeignCall: a path or an operation called what no schedule can repeat.
+            NondeterminismError: the strategy has come to the same state before, and it was another one.
             ReplayDiverged: the strategy follows a schedule that does not fit.
         """
         self.at_rest = at_rest
@@ -220,7 +235,10 @@ class Simulation:
             for request in daemons:
                 self._start(request, None)
             self._start(Spawn(main, name="main"), None)
-            finished = self._play(self.strategy.pick, 1)
+            pick = self.strategy.pick
+            if self.starvation_jiffies is not None and self._script is None:
+                pick = self._pick_unstarved
+            finished = self._play(pick, 1)
             if finished and self.settle_jiffies:
                 self.first_act = len(self.record)
                 self.time = TimePolicy.QUIESCENT
@@ -235,7 +253,10 @@ class Simulation:
             ending = Ending.DONE if finished else Ending.BOUND
         except KernelBug as found:
             bug = found
-        except (ForeignAwait, ReplayDiverged):
+        except ForeignCall as offence:
+            offence.reported = True
+            raise
+        except (ForeignAwait, NondeterminismError, ReplayDiverged):
             raise
         except Exception as raised:
             host_error(raised)
@@ -423,14 +444,18 @@ class Simulation:
     def _tell(self, path: SimPath, message: Message) -> None:
         """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
         lane = f"tell {message[1].name}"
-        waiting = [other for other in self.paths if not other.done and other.parent is path and other.name == lane]
+        lanes = self._lanes = [other for other in self._lanes if not other.done]
+        told = [other for other in lanes if other.parent is path]
+        waiting = [other for other in told if other.name == lane]
+        if len(told) > len(waiting):
+            self.pipelined += 1
 
         async def in_order() -> None:
             if waiting:
                 await join(waiting[-1])
             await deliver(message)
 
-        self._start(Spawn(in_order(), name=lane, lane=path.lane), path)
+        lanes.append(self._start(Spawn(in_order(), name=lane, lane=path.lane), path))
 
     def _finish(self, path: SimPath, result: Any) -> None:
         path.done = True
@@ -502,11 +527,9 @@ class Simulation:
                 self._current = None
                 self._hung()
                 return False
-            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-            for timer in self.timers:
-                if timer.deadline == earliest:
-                    self._enable(timer)
-                    self.timers_open += 1
+            for timer in self._next_timers():
+                self._enable(timer)
+                self.timers_open += 1
             return True
         due = [timer for timer in self.timers if timer.deadline <= self._horizon]  # type: ignore[operator]
         if not due:
@@ -524,16 +547,52 @@ class Simulation:
         self.timers_open = 0
         if self.time is TimePolicy.QUIESCENT or not self.timers:
             return
-        if self.time is TimePolicy.RECORDED:
-            may_fire = self.timers
-        elif self.early_firings_left:
-            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-            may_fire = [timer for timer in self.timers if timer.deadline == earliest]
-        else:
+        if self.time is not TimePolicy.RECORDED and not self.early_firings_left:
             return
+        may_fire = self._next_timers()
         for timer in may_fire:
             self._enable(timer)
         self.timers_open = len(may_fire)
+
+    def _next_timers(self) -> list[SimPath]:
+        """Of all that are set, those that the policy lets fire first."""
+        if self.time is TimePolicy.RECORDED or self.time is TimePolicy.UNTIMED:
+            return self.timers
+        earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
+        return [timer for timer in self.timers if timer.deadline == earliest]
+
+    def turn_to(self, time: TimePolicy) -> None:
+        """Change the policy while a strategy is being asked; it picks from `enabled` then, which has changed."""
+        self.time = time
+        self._refresh_timers()
+        if not self.enabled:
+            self._advance(1)
+
+    def _pick_unstarved(self, enabled: Sequence[SimPath]) -> SimPath:
+        return self.pick_unstarved(self.strategy.pick, enabled)
+
+    def pick_unstarved(self, pick: Callable[[Sequence[SimPath]], SimPath], enabled: Sequence[SimPath]) -> SimPath:
+        """One of the enabled paths, but no timer that would leave one that can move waiting beyond the bound.
+
+        Args:
+            pick: picks one of several that are allowed.
+            enabled: all of them.
+        """
+        awake = [path for path in enabled if path.deadline is None]
+        allowed = enabled
+        if awake and self.starvation_jiffies is not None:
+            latest = min(self._since(path) for path in awake) + self.starvation_jiffies
+            allowed = [path for path in enabled if path.deadline is None or path.deadline <= latest]
+        chosen = pick(allowed) if len(allowed) > 1 else allowed[0]
+        if chosen.deadline is not None and self.starvation_jiffies is not None:
+            for path in awake:
+                self._runnable[path] = path.request, self._since(path)
+        return chosen
+
+    def _since(self, path: SimPath) -> int:
+        """Since when a path could have taken its step: time stands still between two timers."""
+        known = self._runnable.get(path)
+        return known[1] if known is not None and known[0] is path.request else self.clock.now
 
     def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int) -> None:
         """What a delivery does to the run besides changing its actor."""
@@ -553,7 +612,7 @@ class Simulation:
 
     def _fired(self, path: SimPath, count: int) -> None:
         """A timer or sleeper is being delivered: time passes."""
-        if count > self.timers_open and self.time is TimePolicy.ADVERSARIAL:
+        if count > self.timers_open and (self.time is TimePolicy.ADVERSARIAL or self.time is TimePolicy.UNTIMED):
             self.early_firings_left -= 1
         deadline = path.deadline
         assert deadline is not None

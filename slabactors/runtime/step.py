@@ -28,11 +28,13 @@ class TimePolicy(StrEnum):
 
     ``adversarial``: the earliest at any moment, a bounded number of times before everything else has come to rest.
     ``quiescent``: only when nothing else can move.
+    ``untimed``: as adversarial, but any that is set, whatever its deadline: time says nothing about order.
     ``recorded``: whichever the schedule says; for the replay of live runs, whose clock is not the simulator's.
     """
 
     ADVERSARIAL = "adversarial"
     QUIESCENT = "quiescent"
+    UNTIMED = "untimed"
     RECORDED = "recorded"
 
 

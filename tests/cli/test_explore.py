@@ -12,7 +12,7 @@ import pytest
 from slabactors import cli
 from slabactors.errors import Kind
 from slabactors.explore.strategy import STRATEGIES
-from tests.cli.conftest import listing
+from tests.cli.conftest import listing, refused
 
 BROKEN = "dead-cache/rmdir-races-last-free"
 """Under v5, 1 in 4 random runs of it shows one bug and 1 in 70 another."""
@@ -195,3 +195,123 @@ def test_help_is_no_mistake(command, verb):
     assert said.code == cli.FINE
     assert "--json" in said.out
     assert "explore" in command().out
+
+
+# -- clock policies ----------------------------------------------------------------------------------------------------
+
+SLEEPER = "dead-cache/unloaded-after-a-while"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "time", "starvation"),
+    [
+        ([], cli.BUG, "adversarial", None),
+        (["--policy", "untimed"], cli.BUG, "untimed", None),
+        (["--policy", "quiescent"], cli.FINE, "quiescent", None),
+        (["--starvation", "0"], cli.FINE, "adversarial", 0.0),
+        (["--starvation", "1.5"], cli.FINE, "adversarial", 1.5),
+        (["--starvation", "2"], cli.BUG, "adversarial", 2.0),
+        (["--starvation", "inf"], cli.BUG, "adversarial", None),
+    ],
+)
+def test_when_timers_may_fire_can_be_said_and_is_kept(command, tmp_path, options, code, time, starvation):
+    """In the document, and in the files of what was found, which replay whatever the policy was."""
+    said = command("explore", SLEEPER, "--runs", 200, "--save", "out", "--json", *options)
+    assert said.code == code
+    assert (said.document["time"], said.document["starvation"]) == (time, starvation)
+    for file in (tmp_path / "out").iterdir():
+        finding = json.loads(file.read_text())
+        assert (finding["time"], finding["starvation"]) == (time, starvation)
+        assert command("replay", file).code == cli.BUG
+
+
+def test_a_finding_is_explored_on_under_its_own_bound(command, tmp_path):
+    """From the beginning of a finding that needs two seconds, under its own bound of two, it is found again."""
+    command("explore", SLEEPER, "--runs", 100, "--save", "out", "--starvation", 2)
+    file = sorted((tmp_path / "out").glob("*freed-active*"))[0]
+    document = json.loads(file.read_text())
+    assert command("replay", file, "--explore", 100, "--prefix", 0).code == cli.BUG
+    document["starvation"] = 1.0
+    file.write_text(json.dumps(document))
+    assert command("replay", file, "--explore", 100, "--prefix", 0).code == cli.FINE
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "soon"])
+def test_a_bound_that_is_none_is_refused(command, value):
+    """It is a number of virtual seconds."""
+    said = command("explore", SLEEPER, f"--starvation={value}")
+    assert said.code == cli.MISTAKE
+    assert "starvation" in said.err
+
+
+@pytest.mark.parametrize("verb", ["explore", "verify"])
+def test_messages_that_may_overtake_each_other_are_announced(command, write, verb):
+    """A line of text, and a number in the document; no word where nobody pipelines."""
+    text = """
+class Box(Actor):
+    @operation
+    def put(self):
+        pass
+
+
+@scenario(title="t")
+async def story(machine: Machine) -> None:
+    await tell(Box("a").put())
+    await tell(Box("b").put())
+"""
+    write(text)
+    line = [verb, "story.py", "--runs", 64]
+    document = command(*line, "--json").document
+    assert document["pipelined"] == document["executions"]
+    assert "such messages could overtake each other, which no queue allows" in command(*line).out
+    write(text.replace('await tell(Box("b").put())', 'await Box("b").put()'), name="other.py")
+    line[1] = "other.py"
+    assert command(*line, "--json").document["pipelined"] == 0
+    assert "overtake" not in command(*line).out
+
+
+# -- what no schedule can repeat ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [["explore"], ["verify"], ["verify", "--preemptions", 1], ["run"]])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("import time\n    time.monotonic()", "time.monotonic()"),
+        ("from random import random\n    random()", "random.random()"),
+        ("import threading\n    threading.Thread(target=print).start()", "threading.Thread().start()"),
+        ("import subprocess\n    subprocess.run(['true'])", "subprocess.Popen()"),
+    ],
+)
+def test_a_scenario_that_calls_what_no_schedule_can_repeat_is_refused(command, write, verb, text, what):
+    """With its line and what to use instead; nothing is printed as a result."""
+    write(f"@scenario(title='t')\nasync def story(machine):\n    {text}\n")
+    refused(command(verb[0], "story.py", *verb[1:]), f"story.py:7 in story() called {what}")
+
+
+LATE = """
+async def nap(machine, jiffies):
+    await sleep(jiffies)
+    assert jiffies > 10 or machine.clock.now == 10
+
+
+@scenario(title="a minute and ten jiffies")
+async def story(machine: Machine) -> None:
+    await parallel(nap(machine, 10), nap(machine, 60_000))
+"""
+
+
+@pytest.mark.parametrize("search", [["explore", "--runs", 100], ["verify", "--preemptions", 1]])
+def test_what_only_untimed_shows_is_found_shrunken_saved_and_replayed(command, write, tmp_path, search):
+    """The timer of a minute goes off first: adversarial time does not have that, whatever searches."""
+    write(LATE)
+    verb, *options = search
+    assert command(verb, "story.py", *options, "--policy", "adversarial").code in (cli.FINE, cli.UNDETERMINED)
+    said = command(verb, "story.py", *options, "--policy", "untimed", "--save", "out", "--json")
+    assert said.code == cli.BUG
+    assert said.document["time"] == "untimed"
+    [file] = (tmp_path / "out").iterdir()
+    assert json.loads(file.read_text())["time"] == "untimed"
+    assert command("replay", file).code == cli.BUG
+    assert command("replay", file, "--explore", 20, "--prefix", 0).code == cli.BUG
+    assert command("replay", file, "--lenient").code == cli.BUG

@@ -227,6 +227,26 @@ class Remote(Actor):
         self.value = value
 
 
+class Port(Timed):
+    """A receiver whose messages and timers meet: whatever is delivered there reads the clock."""
+
+    def _never(self) -> bool:
+        return False
+
+    @operation(guard=_never, parks=True)
+    def park(self) -> None:
+        """``schedule``."""
+
+    @operation(clock=True)
+    def receive(self) -> None:
+        """``receive``."""
+
+    @operation(clock=True)
+    def clear(self) -> None:
+        """``del_timer``."""
+        self.deadline = None
+
+
 class ActorProgram:
     """A program made of paths over a `World`."""
 
@@ -369,6 +389,20 @@ def fan_in(senders: int, messages: int) -> ActorProgram:
     return ActorProgram(*[sender(number) for number in range(senders)])
 
 
+def triangle() -> ActorProgram:
+    """A tells C, then B, which tells C in its turn: a queue in the order of sending has A's message first."""
+
+    async def b(world: World) -> None:
+        await world.var("b").wait(1)
+        await tell(world.var("c").put(2))
+
+    async def a(world: World) -> None:
+        await tell(world.var("c").put(1))
+        await tell(world.var("b").put(1))
+
+    return ActorProgram(a, b)
+
+
 def crossed() -> ActorProgram:
     """A tells C then D; B tells D then C."""
 
@@ -420,6 +454,46 @@ def ping_pong(rounds: int) -> ActorProgram:
             await world.var(f"pong{number}").put(1)
 
     return ActorProgram(ping, pong)
+
+
+class TimerProgram:
+    """Messages that come one after the other to one receiver, beside timers that are armed from the beginning.
+
+    Args:
+        messages: how many.
+        deadlines: of the timers, in jiffies.
+        cancels: the second message cancels the first timer.
+    """
+
+    sometimes = ()
+
+    def __init__(self, messages: int, deadlines: tuple[int, ...], *, cancels: bool = False) -> None:
+        self.messages = messages
+        self.deadlines = deadlines
+        self.cancels = cancels
+
+    def execute(self, strategy, *, observer=None, time=None, driver=Simulation, **options) -> Execution:
+        simulation = prepared(driver, strategy, observer, time=time or TimePolicy.QUIESCENT, **options)
+        world = World(simulation.clock)
+        port = Port("port", simulation.clock)
+        timers = [Port(f"timer{number}", simulation.clock) for number in range(len(self.deadlines))]
+        for timer, deadline in zip(timers, self.deadlines, strict=True):
+            timer.deadline = deadline
+            simulation._arm(timer)  # before anything happens, as no step of a path could
+
+        async def main() -> None:
+            parked = await spawn(port.park(), daemon=True)
+            for number in range(self.messages):
+                await (timers[0].clear() if self.cancels and number == 1 else port.receive())
+            await join(parked)  # it never returns, so that timers fire as long as there are any
+
+        return Execution(simulation, simulation.run(main()), world)
+
+    def reached(self, execution: Execution):
+        return []
+
+    def dispose(self, execution: Execution) -> None:
+        pass
 
 
 def patch(*, runs: int = 3) -> ActorProgram:

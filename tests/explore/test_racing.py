@@ -100,7 +100,7 @@ def test_another_order_may_show_another_bug():
         "free",
         "use-after-free: work.test_and_set_pending after free by free",
     )
-    assert ("sub_and_test", "nr_pages", None) in found
+    assert ("sub_and_test", "no_pages", None) in found
     assert decisive(racing_pairs(program, small), wanted).reversed is None
 
 

@@ -96,6 +96,8 @@ def test_a_footprint_that_lies_is_caught(one: str, other: str) -> None:
         ("dead-cache/freed-later", TimePolicy.QUIESCENT),
         ("dead-cache/creation-races-rmdir", TimePolicy.ADVERSARIAL),
         ("dead-cache/root-destroyed", TimePolicy.ADVERSARIAL),
+        ("dead-cache/unloaded-after-a-while", TimePolicy.ADVERSARIAL),
+        ("dead-cache/unloaded-after-a-while", TimePolicy.UNTIMED),
     ],
 )
 def test_the_repaired_protocol_is_verified(scenario: str, policy: TimePolicy) -> None:
