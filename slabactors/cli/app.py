@@ -123,6 +123,10 @@ def verify(
             "when nothing else can move."
         ),
     ] = None,
+    search: Annotated[
+        Literal["auto", "dpor", "states"],
+        Parameter(help="By traces (dpor), by states, or both in turn until one of them is through."),
+    ] = "auto",
     preemptions: Annotated[
         int | None, Parameter(help="All schedules with none, one ... at most so many preemptions instead.")
     ] = None,
@@ -132,7 +136,7 @@ def verify(
     reduce: Reduce = True,
     json: Json = False,
 ) -> int:
-    """Explore every interleaving of a scenario, one execution for all that differ only in independent steps."""
+    """Explore every interleaving of a scenario: every trace once, or every step from every state once."""
     from slabactors.cli.verify import verify_scenario
 
     return verify_scenario(
@@ -140,6 +144,7 @@ def verify(
         lifecycle,
         settings or [],
         policy=policy,
+        search=search,
         preemptions=preemptions,
         runs=runs,
         seconds=time,

@@ -77,7 +77,7 @@ def shrink_each(
                 try:
                     shrunken, steps = shorten(one, budget, first)
                 except (ReplayDiverged, NondeterminismError) as error:
-                    if strategy != "dpor":
+                    if strategy not in ("dpor", "states"):
                         raise
                     # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows.
                     note(f"slabactors: {one.signature} was found, but its schedule cannot be shown: {error}")

@@ -40,6 +40,7 @@ def verify_scenario(
     settings: list[str],
     *,
     policy: str | None,
+    search: str,
     preemptions: int | None,
     runs: int | None,
     seconds: float | None,
@@ -47,7 +48,7 @@ def verify_scenario(
     reduce: bool,
     json: bool,
 ) -> int:
-    """Explore every trace; print each distinct bug with the shortest schedule found for it."""
+    """Explore everything; print each distinct bug with the shortest schedule found for it."""
     if runs is not None and runs < 1:
         raise UsageError(f"--runs must be at least 1, not {runs}.\n  Leave it out to explore everything.")
     if seconds is not None and not 0 < seconds < inf:
@@ -60,7 +61,7 @@ def verify_scenario(
     program = program.under(TimePolicy(policy) if policy is not None else None)
     time = program.scenario.time
     if preemptions is None:
-        result = explored(program, time, runs, seconds)
+        result = explored(program, time, search, runs, seconds)
         reports = shrunken_reports(program, result, time, reduce=reduce)
         document = as_json(program, result, reports, time)
         show = partial(print_result, program, result, reports, time)
@@ -84,11 +85,13 @@ def verify_scenario(
     return {"broken": BUG, "verified": FINE}.get(document["verdict"], UNDETERMINED)
 
 
-def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds: float | None) -> Verification:
+def explored(
+    program: BoundScenario, time: TimePolicy, search: str, runs: int | None, seconds: float | None
+) -> Verification:
     """Search with a progress bar; Ctrl-C ends it with what was found so far."""
     result = Verification(Statistics())
     with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", PARTS) as progress:
-        for result in verify(program, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set):
+        for result in verify(program, time=time, search=search, runs=runs, seconds=seconds, stop=interrupted.is_set):
             progress.update(int(PARTS * result.progress), len(result.found))
         if interrupted.is_set():
             note(f"slabactors: interrupted after {counted(result.statistics.executions, 'execution')}.")
@@ -104,7 +107,7 @@ def shrunken_reports(program: BoundScenario, result: Verification, time: TimePol
 
     fewest = Fewest(program, time=time)
     return shrink_each(
-        program, list(result.found.values()), shorten, fewest, strategy="dpor", seed=0, time=time, reduce=reduce
+        program, list(result.found.values()), shorten, fewest, strategy=result.search, seed=0, time=time, reduce=reduce
     )
 
 
@@ -115,10 +118,13 @@ def as_json(program: BoundScenario, result: Verification, reports: list[Report],
         "scenario": program.scenario.name,
         "lifecycle": program.lifecycle.name,
         "parameters": program.settings,
-        "strategy": "dpor",
+        "strategy": result.search,
         "seed": 0,
         "time": time.value,
         "executions": statistics.executions,
+        "states": result.states,
+        "transitions": result.transitions,
+        "tried": result.tried,
         "blocked": statistics.blocked,
         "probes": statistics.probes,
         "deliveries": statistics.deliveries,
@@ -138,11 +144,21 @@ def as_json(program: BoundScenario, result: Verification, reports: list[Report],
 def print_result(program: BoundScenario, result: Verification, reports: list[Report], time: TimePolicy) -> None:
     """The result for a person."""
     statistics = result.statistics
+    what = "one for every trace"
+    if result.search != "dpor":
+        what = f"every step from each of {counted(result.states, 'state')} once ({counted(result.transitions, 'step')})"
     say(
         f"{program.scenario.name} under {program.lifecycle.name}, {time.value} time: "
-        f"{counted(statistics.executions, 'execution')}, one for every trace, "
-        f"{counted(statistics.deliveries, 'step')}, at most {statistics.depth} each, {result.seconds:.1f} s"
+        f"{counted(statistics.executions, 'execution')}, {what}, "
+        f"{counted(statistics.deliveries, 'step')} in all, at most {statistics.depth} each, {result.seconds:.1f} s"
     )
+    others = [
+        f"{name} had come to {counted(how['executions'], 'execution')}"
+        for name, how in result.tried.items()
+        if name != result.search
+    ]
+    if others:
+        say(f"  by {result.search}; {', '.join(others)}")
     print_unreached(result.sometimes)
     print_pipelined(result.pipelined)
     for number, report in enumerate(reports, 1):
