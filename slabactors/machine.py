@@ -64,6 +64,9 @@ class Machine:
         shrinkers: what memory pressure asks for objects.
     """
 
+    reports = ("destroyed",)
+    """What nothing that happens depends on; see `slabactors.actors.Actor.reports`."""
+
     def __init__(self, clock: Clock, lifecycle: Lifecycle, config: MachineConfig) -> None:
         self.clock = clock
         self.lifecycle = lifecycle

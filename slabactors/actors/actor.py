@@ -231,6 +231,11 @@ class Actor:
     role: ClassVar[str] = ""
     """How signatures call every actor of the class; the class name unless given."""
 
+    reports: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are only told about it: nothing that happens depends on them."""
+    counts: ClassVar[tuple[str, ...]] = ()
+    """Attributes that only grow: a round of work that changes nothing else has got nowhere."""
+
     tombstone: Tombstone | None = None
     embedded: tuple[Actor, ...] = ()
     guarded: MutableSequence[Any] | tuple[()] = ()

@@ -11,10 +11,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from slabactors.cli.looping import in_words, loop_json
 from slabactors.cli.output import counted, say
 from slabactors.cli.racing import one_line, pair_json
 from slabactors.explore.finding import Finding, file_name
 from slabactors.explore.finding import save as save_finding
+from slabactors.explore.lasso import Lasso
 from slabactors.explore.racing import RacingPair
 from slabactors.explore.shrink import Shrunken
 from slabactors.trace.race_table import RaceTable
@@ -32,6 +34,7 @@ class Report:
         table: the steps that matter.
         reduced: settings that are smaller than those that were searched with.
         pair: the two steps whose order it was, if they were found.
+        loop: what goes on for ever, for a bug that was found when the run was over.
         file: where the finding is kept, if it is.
     """
 
@@ -42,6 +45,7 @@ class Report:
     table: RaceTable
     reduced: dict[str, int]
     pair: RacingPair | None
+    loop: Lasso | None = None
     file: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -56,6 +60,7 @@ class Report:
             "preemptions_minimum": self.shrunken.minimum,
             "parameters": self.finding.parameters,
             "racing_pair": pair_json(self.pair) if self.pair is not None else None,
+            "loop": loop_json(self.loop) if self.loop is not None else None,
             "steps": self.table.as_json(),
             "schedule": self.finding.schedule,
             "file": str(self.file) if self.file is not None else None,
@@ -101,6 +106,9 @@ def print_report(number: int, report: Report) -> None:
         say(f"   reduced to {', '.join(f'{name}={value}' for name, value in report.reduced.items())}, as shown here")
     if report.pair is not None:
         for line in textwrap.wrap(one_line(report.pair), 110, subsequent_indent="  ", break_long_words=False):
+            say(f"   {line}")
+    if report.loop is not None:
+        for line in textwrap.wrap(in_words(report.loop), 110, subsequent_indent="  ", break_long_words=False):
             say(f"   {line}")
     say()
     for line in report.table.render().splitlines():

@@ -10,6 +10,7 @@ from slabactors.cli.report import Report, interruptible
 from slabactors.errors import NondeterminismError, ReplayDiverged
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Choice, Finding
+from slabactors.explore.lasso import lasso
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
 from slabactors.explore.shrink import Shrunken
 from slabactors.explore.simplify import Simplifier
@@ -90,7 +91,8 @@ def shrink_each(
                 bug = simple.shrunken.outcome.bug
                 assert bug is not None
                 table = race_table(simple.shrunken.history, bug.about)
-                reports.append(Report(finding, one.count, steps, simple.shrunken, table, simple.settings, pair))
+                loop = lasso(variant, simple.shrunken.decisions) if simple.shrunken.outcome.culprit is None else None
+                reports.append(Report(finding, one.count, steps, simple.shrunken, table, simple.settings, pair, loop))
             if interrupted.is_set():
                 note("slabactors: interrupted; the schedules shown are the best so far.")
     except KeyboardInterrupt:

@@ -6,9 +6,11 @@ import textwrap
 from pathlib import Path
 
 from slabactors.cli import BUG
+from slabactors.cli.looping import in_words, loop_json
 from slabactors.cli.output import say, say_json, write_whole
 from slabactors.cli.racing import pair_json, sentences
 from slabactors.cli.replay import opened, seen_again
+from slabactors.explore.lasso import lasso
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
 from slabactors.trace.causality import tell
 from slabactors.trace.formats.mermaid import sequence_diagram
@@ -23,6 +25,7 @@ def why_finding(file: Path, *, mermaid: Path | None, json: bool) -> int:
     rows = [row.step for row in table.rows if row.step < len(again.history.events)]
     chain = tell(again.history, rows)
     pairs = racing_pairs(program, again)
+    loop = lasso(program, again.decisions) if again.outcome.culprit is None else None
     if mermaid is not None:
         notes = _notes(decisive(pairs, finding.signature))
         diagram = sequence_diagram(again.history, title=finding.signature, notes=notes, matter=rows)
@@ -34,6 +37,7 @@ def why_finding(file: Path, *, mermaid: Path | None, json: bool) -> int:
                 "kind": bug.kind,
                 "message": bug.message,
                 "racing_pairs": [pair_json(pair) for pair in pairs],
+                "loop": loop_json(loop) if loop is not None else None,
                 "chain": [link.as_json() for link in chain],
                 "steps": table.as_json(),
             }
@@ -48,6 +52,9 @@ def why_finding(file: Path, *, mermaid: Path | None, json: bool) -> int:
             say()
             for line in sentences(pair, finding.signature):
                 say(textwrap.fill(line, 110, initial_indent="  ", subsequent_indent="      ", break_long_words=False))
+    if loop is not None:
+        say()
+        say(textwrap.fill(in_words(loop), 110, initial_indent="  ", subsequent_indent="      "))
     say()
     say("What led to it, each step with the steps of others that it depends on:")
     for link in chain:

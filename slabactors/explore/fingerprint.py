@@ -62,9 +62,15 @@ class NoFingerprint(SlabactorsError):
 
 
 class Fingerprint:
-    """Takes the fingerprints of one run after another."""
+    """Takes the fingerprints of one run after another.
 
-    def __init__(self) -> None:
+    Args:
+        counts: tell states apart that differ in attributes that a class lists in ``counts``, too: numbers that only
+            grow with what is done again and again.
+    """
+
+    def __init__(self, *, counts: bool = True) -> None:
+        self._counts = counts
         self._early_firings_max = 0
         """Up to how many the firings of a timer are counted: it may fire early so many times."""
         self._fields: dict[type, Callable[[Any], list[tuple[str, Any]]]] = {}
@@ -217,13 +223,15 @@ class Fingerprint:
     def _fields_of(self, value: Any, kind: type) -> list[tuple[str, Any]]:
         getter = self._fields.get(kind)
         if getter is None:
-            getter = self._fields[kind] = _getter(value, kind)
+            getter = self._fields[kind] = _getter(value, kind, counts=self._counts)
         return getter(value)
 
 
-def _getter(value: Any, kind: type) -> Callable[[Any], list[tuple[str, Any]]]:
+def _getter(value: Any, kind: type, *, counts: bool) -> Callable[[Any], list[tuple[str, Any]]]:
     """How the fields of a class of objects are read: all that it has but what only reports read."""
     left_out = set(getattr(kind, "reports", ()))
+    if not counts:
+        left_out |= set(getattr(kind, "counts", ()))
     if issubclass(kind, Actor):
         left_out |= DRIVER_ATTRIBUTES
     left_out |= {"__dict__", "__weakref__"}

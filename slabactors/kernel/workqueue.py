@@ -41,6 +41,7 @@ class Work(Timed):
     """
 
     role = "work"
+    counts = ("queueings", "started")
 
     def __init__(self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None) -> None:
         super().__init__(name, clock, container)
@@ -170,6 +171,8 @@ class Workqueue(Actor):
     """``system_wq``: one first-in first-out worklist a CPU, and who executes what."""
 
     role = "workqueue"
+    reports = ("executed",)
+    counts = ("inserted",)
 
     def __init__(self, name: str, cpus: int) -> None:
         super().__init__(name)

@@ -11,6 +11,7 @@ from slabactors.lifecycle.mutants import (
     InitAtCreation,
     NoPendingCheck,
     NoRetry,
+    NoShrink,
     RetryAtOnce,
 )
 from slabactors.lifecycle.pre_patch import PrePatch
@@ -29,6 +30,7 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         DestroyAfterShrink,
         RetryAtOnce,
         NoRetry,
+        NoShrink,
         DeadNeverSet,
         DeadAfterQueueing,
         InitAtCreation,

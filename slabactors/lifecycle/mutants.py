@@ -85,6 +85,22 @@ class NoRetry(V5):
         await kmem_cache_shrink(cpu, cache)
 
 
+class NoShrink(V5):
+    """The worker looks once a minute whether somebody else has emptied the cache, and never shrinks it."""
+
+    name = "v5-no-shrink"
+    release = "mutant of v5"
+
+    async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
+        """Destroy, or look again in a minute."""
+        cache = await find_cache(params)
+        assert cache.params is not None
+        if await cache.params.no_pages():
+            await kmem_cache_destroy(cpu, cache)
+            return
+        await queue_delayed_work(cpu, cpu.machine.system_wq, cache.params.destroy, RETRY_JIFFIES)
+
+
 class DeadNeverSet(V5):
     """Offline queues the works and forgets to mark the caches dead: the release path never queues them again."""
 

@@ -119,6 +119,7 @@ class MemCgroup(Actor):
     """
 
     role = "mem_cgroup"
+    reports = ("failcnt", "removed_at")
 
     def __init__(self, name: str, number: int, limit: int | None) -> None:
         super().__init__(f"memcg {name}")

@@ -28,6 +28,7 @@ class PageAllocator(Actor):
     """
 
     role = "page_alloc"
+    reports = ("failures", "frees")
 
     def __init__(self, pages: int, watermark_min: int = 0, watermark_low: int = 0, watermark_high: int = 0) -> None:
         super().__init__("page_alloc")
