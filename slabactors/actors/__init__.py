@@ -14,6 +14,7 @@ from slabactors.actors.actor import (
 from slabactors.actors.path import (
     Choose,
     Join,
+    Parallel,
     Request,
     Sleep,
     Spawn,
@@ -37,6 +38,7 @@ __all__ = [
     "Join",
     "Message",
     "Operation",
+    "Parallel",
     "Request",
     "Sleep",
     "Spawn",

@@ -6,8 +6,10 @@ can draw what it draws once a run and learn from the run before.  Everything ran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 from random import Random
+from struct import Struct
 from typing import Final
 
 from slabactors.actors import Operation
@@ -20,6 +22,15 @@ def stream(seed: int | str) -> Random:
     return Random(f"slabactors {seed}")
 
 
+_DRAWN_AT_ONCE: Final = 1024
+_BLOCK: Final = Struct(f"<{_DRAWN_AT_ONCE}H")
+
+
+def _draws(source: Random) -> Iterator[int]:
+    """Random numbers of `DRAW_BITS` bits without end, some of them drawn at once: that is felt in every step."""
+    return chain.from_iterable(map(_BLOCK.unpack, map(source.randbytes, repeat(_BLOCK.size))))
+
+
 class RandomWalk:
     """Every enabled message is as likely as any other.
 
@@ -30,7 +41,10 @@ class RandomWalk:
     name = "random"
 
     def __init__(self, seed: int | str) -> None:
-        self.random = stream(seed).random
+        source = stream(seed)
+        self.random = source.random
+        self.draws = _draws(source) if type(self).pick is RandomWalk.pick else None
+        """For the driver, which takes one for each step instead of asking; none for those that pick in another way."""
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """Any of them."""

@@ -180,12 +180,10 @@ class GuidedSimulation(Simulation):
         """Setting the deadline is a step of its own: it meets every other step that has to do with time."""
         return ARM, CLOCK, (jiffies,)
 
-    def _resume(self, path: SimPath, value: Any) -> None:
+    def _outlives(self, path: SimPath, raised: Exception) -> bool:
         """A path that breaks a rule when it is started or woken stops; whoever did that goes on."""
-        try:
-            super()._resume(path, value)
-        except Exception as raised:
-            self._stop(path, raised, path.request[0], path.request[1])
+        self._stop(path, raised, path.request[0], path.request[1])
+        return True
 
     def _stop(self, path: SimPath, raised: Exception, operation: Operation, actor: Actor) -> None:
         """A path broke a rule: note it, and let the path go no further."""

@@ -10,10 +10,10 @@ their next message has no guard, and nothing is built for a step but the message
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import islice
 from pathlib import Path as FilePath
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol
 
 from slabactors.actors import (
     Actor,
@@ -22,6 +22,7 @@ from slabactors.actors import (
     Join,
     Message,
     Operation,
+    Parallel,
     Request,
     Sleep,
     Spawn,
@@ -48,6 +49,10 @@ from slabactors.runtime.step import (
     uncaught,
     unknown_request,
 )
+
+
+DRAW_BITS: Final = 16
+"""How many bits there are in each of a strategy's ``draws``."""
 
 
 class Strategy(Protocol):
@@ -89,6 +94,8 @@ class SimPath(Lineage):
         request: the pending message: operation, actor, arguments.
         index: position in the list of enabled paths; -1 when it is not in it.
         deadline: when it sleeps or is a timer, in jiffies.
+        gathers: the paths whose results it waits for together; None when it waits for one.
+        missing: how many of those that it waits for have not returned yet.
     """
 
     __slots__ = (
@@ -96,11 +103,13 @@ class SimPath(Lineage):
         "daemon",
         "deadline",
         "done",
+        "gathers",
         "id",
         "index",
         "joiners",
         "joins",
         "last",
+        "missing",
         "request",
         "result",
         "send",
@@ -122,10 +131,12 @@ class SimPath(Lineage):
         self.done = False
         self.deadline: int | None = None
         self.timer: Timed | None = None
+        self.gathers: list[SimPath] | None = None
         self.joiners: tuple[SimPath, ...] = ()
         self.joins: tuple[SimPath, ...] = ()
         self.request: Message = NOTHING
 
+    missing: int
     parent: SimPath | None
     result: Any
     coroutine: Coroutine[Any, Any, Any]
@@ -155,7 +166,17 @@ class Simulation:
         steps_max: bound on deliveries and choices.
         settle_jiffies: how much virtual time the second act may take at most; 0 for no second act.
         observer: called with a `Step` after each delivery.
+        invariant: called after each delivery, before its path goes on; raises `KernelBug`, and the step is to blame.
     """
+
+    # What most runs leave as it is, is not set anew for each of them.
+    first_act: int | None = None
+    """Length of the record when the second act began; None while the first one lasts."""
+    preempts: bool = False
+    """With an observer: the step under way preempts the path that took the one before."""
+    _current: SimPath | None = None
+    _roots: int = 0
+    _looked_for_hung: bool = False
 
     def __init__(
         self,
@@ -166,29 +187,25 @@ class Simulation:
         steps_max: int = 20_000,
         settle_jiffies: int = 0,
         observer: Observer | None = None,
+        invariant: Callable[[], None] | None = None,
     ) -> None:
         self.strategy = strategy
-        self._script = cast("Script", strategy) if getattr(strategy, "forced", False) else None
+        self._script: Script | None = strategy if getattr(strategy, "forced", False) else None  # type: ignore[assignment]
         self.time = time
         self.early_firings_left = early_firings_max
         self.steps_max = steps_max
         self.settle_jiffies = settle_jiffies
         self.observer = observer
+        self.invariant = invariant
         self.clock = Clock()
         self.record: list[int] = []
         self.choosers: list[SimPath] = []
         """Who called ``choose()``: a path for each value in the record."""
-        self.first_act: int | None = None
-        """Length of the record when the second act began; None while the first one lasts."""
         self.paths: list[SimPath] = []
         self.enabled: list[SimPath] = []
         self.timers: list[SimPath] = []
         self.timers_open = 0
-        self.preempts = False
-        """With an observer: the step under way preempts the path that took the one before."""
         self._alive = 0
-        self._roots = 0
-        self._current: SimPath | None = None
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
@@ -215,9 +232,10 @@ class Simulation:
         error: BaseException | None = None
         try:
             for request in daemons:
-                self._start(request, None)
-            self._start(Spawn(main, name="main"), None)
-            finished = self._play(self.strategy.pick, 1)
+                self._start(request.coroutine, request.name, request.lane, None, daemon=True)
+            self._start(main, "main", "", None)
+            draws = getattr(self.strategy, "draws", None) if self.observer is None else None
+            finished = self._play(self.strategy.pick, 1) if draws is None else self._walk(draws)
             if finished and self.settle_jiffies:
                 self.first_act = len(self.record)
                 self.time = TimePolicy.QUIESCENT
@@ -226,7 +244,8 @@ class Simulation:
                 finished = self._play(_least_recent if self._script is None else self._scripted, 2)
             if finished:
                 self._current = None
-                self._hung()
+                if not self._looked_for_hung:
+                    self._hung()
                 if at_rest is not None:
                     at_rest()
             ending = Ending.DONE if finished else Ending.BOUND
@@ -248,7 +267,9 @@ class Simulation:
         record = self.record
         append = record.append
         observer = self.observer
-        alone = 1 if self._script is None else 0
+        invariant = self.invariant
+        script = self._script
+        alone = 1 if script is None else 0
         previous: SimPath | None = None
         for _ in range(self.steps_max - len(record)):
             count = len(enabled)
@@ -269,18 +290,74 @@ class Simulation:
                 touched_freed(operation, actor, actor.tombstone, path)
             if operation.guard is not None:
                 actor.guarded.remove(path)  # type: ignore[union-attr]
-            reply = operation.function(actor, *args)
+            function = operation.function
+            reply = function(actor, *args) if args else function(actor)
             if operation.special:
                 self._special(path, operation, actor, count)
             if actor.guarded:
                 self._recheck(actor)
+            if invariant is not None:
+                invariant()
             if observer is not None:
                 path.last = len(record)
                 observer(Step(len(record) - 1, self.clock.now, path, operation, actor, args, reply, act, self.preempts))
             elif act == 2:
                 path.last = len(record)
             try:
-                request = path.send(reply)
+                send = path.send
+                request = send(reply)
+                if type(request) is not tuple:
+                    request = self._serve(path, request)
+                    if request is None:
+                        continue
+            except StopIteration as stop:
+                self._finish(path, stop.value)
+                continue
+            path.request = request
+            if request[0].guard is not None:
+                self._wait(path, request)
+        return False
+
+    def _walk(self, draws: Iterator[int]) -> bool:
+        """As `_play` does in the first act, for a strategy that draws and when nobody observes.
+
+        It says the same in fewer words: most executions of most searches are played here, and every test that a step
+        is spared is felt.  Python 3.11 looks for a method where what is in a slot is called: hence the local names.
+        """
+        enabled = self.enabled
+        record = self.record
+        append = record.append
+        invariant = self.invariant
+        for draw in islice(draws, self.steps_max - len(record)):
+            count = len(enabled)
+            if count == self.timers_open:
+                if not self._advance(1):
+                    return True
+                count = len(enabled)
+            self._current = path = enabled[draw * count >> DRAW_BITS]
+            append(path.id)
+            operation, actor, args = path.request
+            if actor.tombstone is not None:
+                touched_freed(operation, actor, actor.tombstone, path)
+            if operation.guard is not None:
+                actor.guarded.remove(path)  # type: ignore[union-attr]
+            function = operation.function
+            reply = function(actor, *args) if args else function(actor)
+            if operation.special:
+                self._special(path, operation, actor, count)
+            for waiting in actor.guarded:
+                awaited, _, given = waiting.request
+                guard = awaited.guard
+                if (guard(actor, *given) if given else guard(actor)) or actor.tombstone is not None:
+                    if waiting.index < 0:
+                        self._enable(waiting)
+                elif waiting.index >= 0:
+                    self._disable(waiting)
+            if invariant is not None:
+                invariant()
+            try:
+                send = path.send
+                request = send(reply)
                 if type(request) is not tuple:
                     request = self._serve(path, request)
                     if request is None:
@@ -327,27 +404,58 @@ class Simulation:
                     pass  # it awaits something while it is being closed, which nobody serves
         self.enabled.clear()
 
+    def dispose(self) -> None:
+        """Untie the paths of a run that nobody will look at any more, so that it is gone without the cycle collector."""
+        for path in self.paths:
+            path.joins = path.joiners = ()
+
     # -- paths -----------------------------------------------------------------------------------------------------
 
-    def _start(self, request: Spawn[Any], parent: SimPath | None) -> SimPath:
+    def _start(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        name: str,
+        lane: str,
+        parent: SimPath | None,
+        *,
+        daemon: bool = False,
+    ) -> SimPath:
         """Make a path and run it up to its first message."""
+        paths = self.paths
         if parent is None:
-            ordinal = self._roots
+            path = SimPath(len(paths), name, lane, None, self._roots)
             self._roots += 1
         else:
-            ordinal = parent.children
+            path = SimPath(len(paths), name, lane, parent, parent.children)
             parent.children += 1
-        path = SimPath(len(self.paths), request.name, request.lane, parent, ordinal)
-        if parent is not None:
             path.joins = parent.joins  # it comes after what its spawner has waited for
-        self.paths.append(path)
-        coroutine = path.coroutine = request.coroutine
-        path.send = coroutine.send
-        if request.daemon:
+        paths.append(path)
+        path.coroutine = coroutine
+        path.send = send = coroutine.send
+        if daemon:
             path.daemon = True
         else:
             self._alive += 1
-        self._resume(path, None)
+        # What follows is `_resume`, without its call.
+        self._current = path
+        try:
+            request = send(None)
+            if type(request) is not tuple:
+                request = self._serve(path, request)
+        except StopIteration as stop:
+            self._finish(path, stop.value)
+        except Exception as raised:
+            if not self._outlives(path, raised):
+                raise
+        else:
+            if request is not None:
+                path.request = request
+                if request[0].guard is not None:
+                    self._wait(path, request)
+                elif path.index < 0:
+                    path.index = len(self.enabled)
+                    self.enabled.append(path)
+        self._current = parent
         return path
 
     def _resume(self, path: SimPath, value: Any) -> None:
@@ -357,19 +465,25 @@ class Simulation:
             request = path.send(value)
             if type(request) is not tuple:
                 request = self._serve(path, request)
-                if request is None:
-                    return
         except StopIteration as stop:
             self._finish(path, stop.value)
-            return
-        finally:
-            if sys.exception() is None:
-                self._current = before
-        path.request = request
-        if request[0].guard is not None:
-            self._wait(path, request)
-        elif path.index < 0:
-            self._enable(path)
+        except Exception as raised:
+            if not self._outlives(path, raised):
+                raise
+        else:
+            if request is not None:
+                path.request = request
+                if request[0].guard is not None:
+                    self._wait(path, request)
+                elif path.index < 0:
+                    path.index = len(self.enabled)
+                    self.enabled.append(path)
+        # Not when it raises: then the path that did is to blame.
+        self._current = before
+
+    def _outlives(self, path: SimPath, raised: Exception) -> bool:
+        """Whether the run goes on although a path raised when it was started or woken; the exception ends it if not."""
+        return False
 
     def _serve(self, path: SimPath, request: Any) -> Message | None:
         """Serve what is not a message until the path asks for a delivery; None when it waits for something else.
@@ -380,14 +494,19 @@ class Simulation:
         """
         while type(request) is not tuple:
             value: Any = None
-            if isinstance(request, Spawn):
-                value = self._start(request, path)
+            if isinstance(request, Parallel):
+                value = self._gather(path, request)
+                if value is None:
+                    return None
+            elif isinstance(request, Spawn):
+                value = self._start(request.coroutine, request.name, request.lane, path, daemon=request.daemon)
             elif isinstance(request, Join):
                 child = request.task
                 assert isinstance(child, SimPath)
                 path.joins = (*path.joins, child)
                 if not child.done:
                     child.joiners = (*child.joiners, path)
+                    path.missing = 1
                     self._disable(path)
                     return None
                 value = child.result
@@ -408,6 +527,29 @@ class Simulation:
             request = path.send(value)
         return request
 
+    def _gather(self, path: SimPath, request: Parallel) -> list[Any] | None:
+        """Start some paths together; what they returned, or None when one of them has not yet."""
+        gathers = []
+        for one in request.paths:
+            request.begun += 1
+            if isinstance(one, Spawn):
+                child = self._start(one.coroutine, one.name, one.lane, path, daemon=one.daemon)
+            else:
+                child = self._start(one, getattr(one, "__name__", "path"), "", path)
+            gathers.append(child)
+        path.joins = (*path.joins, *gathers)
+        waiting = (path,)
+        path.missing = 0
+        for child in gathers:
+            if not child.done:
+                child.joiners = (*child.joiners, path) if child.joiners else waiting
+                path.missing += 1
+        if not path.missing:
+            return [child.result for child in gathers]
+        path.gathers = gathers
+        self._disable(path)
+        return None
+
     def _fall_asleep(self, path: SimPath, jiffies: int) -> Message | None:
         """Set the deadline at which a path wakes."""
         self._disable(path)
@@ -427,22 +569,34 @@ class Simulation:
                 await join(waiting[-1])
             await deliver(message)
 
-        self._start(Spawn(in_order(), name=lane, lane=path.lane), path)
+        self._start(in_order(), lane, path.lane, path)
 
     def _finish(self, path: SimPath, result: Any) -> None:
         path.done = True
         path.result = result
-        if path.index >= 0:
-            self._disable(path)
+        index = path.index
+        if index >= 0:  # as in `_disable`
+            last = self.enabled.pop()
+            if last is not path:
+                self.enabled[index] = last
+                last.index = index
+            path.index = -1
         if path.timer is not None:
             started = path.timer.on_expiry()
             if started is not None:
-                self._start(started, path)
+                self._start(started.coroutine, started.name, started.lane, path, daemon=started.daemon)
             return
         if not path.daemon:
             self._alive -= 1
         for joiner in path.joiners:
-            self._resume(joiner, result)
+            joiner.missing -= 1
+            if not joiner.missing:
+                gathers = joiner.gathers
+                if gathers is None:
+                    self._resume(joiner, result)
+                else:
+                    joiner.gathers = None
+                    self._resume(joiner, [child.result for child in gathers])
 
     def _enable(self, path: SimPath) -> None:
         path.index = len(self.enabled)
@@ -498,12 +652,11 @@ class Simulation:
             if not self.timers:
                 self._current = None
                 self._hung()
+                self._looked_for_hung = self.settle_jiffies == 0
                 return False
-            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-            for timer in self.timers:
-                if timer.deadline == earliest:
-                    self._enable(timer)
-                    self.timers_open += 1
+            for timer in self._earliest():
+                self._enable(timer)
+                self.timers_open += 1
             return True
         due = [timer for timer in self.timers if timer.deadline <= self._horizon]  # type: ignore[operator]
         if not due:
@@ -524,13 +677,20 @@ class Simulation:
         if self.time is TimePolicy.RECORDED:
             may_fire = self.timers
         elif self.early_firings_left:
-            earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-            may_fire = [timer for timer in self.timers if timer.deadline == earliest]
+            may_fire = self._earliest()
         else:
             return
         for timer in may_fire:
             self._enable(timer)
         self.timers_open = len(may_fire)
+
+    def _earliest(self) -> list[SimPath]:
+        """The timers with the earliest deadline; there is at least one."""
+        timers = self.timers
+        if len(timers) == 1:
+            return timers
+        earliest = min([timer.deadline for timer in timers])  # type: ignore[type-var]
+        return [timer for timer in timers if timer.deadline == earliest]
 
     def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int) -> None:
         """What a delivery does to the run besides changing its actor."""
@@ -542,7 +702,9 @@ class Simulation:
                 if member.guarded:
                     self._recheck(member)  # whoever waits there is let through, to a use after free
         if operation.clock and isinstance(actor, Timed):
-            self._arm(actor)
+            armed = actor.pending_timer
+            if (armed.deadline if armed is not None else None) != actor.deadline:
+                self._arm(actor, armed)
         if operation.acquires:
             actor.holder = path
         elif operation.releases:
@@ -562,12 +724,9 @@ class Simulation:
             path.timer.pending_timer = None
         self._refresh_timers()
 
-    def _arm(self, actor: Timed) -> None:
+    def _arm(self, actor: Timed, armed: SimPath | None) -> None:
         """Bring the list of timers in line with the deadline that an operation has set or cleared."""
-        armed: SimPath | None = actor.pending_timer
         if armed is not None:
-            if armed.deadline == actor.deadline:
-                return
             self._disable(armed)
             self.timers.remove(armed)
             armed.done = True
@@ -582,8 +741,6 @@ class Simulation:
             timer.request = (type(actor).expire.operation, actor, ())  # type: ignore[attr-defined]
             self.timers.append(timer)
             actor.pending_timer = timer
-        elif armed is None:
-            return
         self._refresh_timers()
 
     # -- what goes wrong -------------------------------------------------------------------------------------------
