@@ -116,13 +116,11 @@ class SimPath(Lineage):
         "timer",
     )
 
-    def __init__(self, number: int, name: str, lane: str, parent: SimPath | None, ordinal: int) -> None:
-        # No super().__init__(): six paths are made for a run of eighty steps, and the call is felt.
+    def __init__(self, number: int, parent: SimPath | None) -> None:
+        # No super().__init__(): some paths are made for each execution, and the call is felt.  Who makes one names it.
         self.id = number
-        self.name = name
-        self.lane = lane
+        self.lane = ""
         self.parent = parent
-        self.ordinal = ordinal
         self.children = 0
         self._key = None
         self.index = -1
@@ -231,9 +229,7 @@ class Simulation:
         bug: KernelBug | None = None
         error: BaseException | None = None
         try:
-            for request in daemons:
-                self._start(request.coroutine, request.name, request.lane, None, daemon=True)
-            self._start(main, "main", "", None)
+            self._start([*daemons, Spawn(main, name="main")], None)
             draws = getattr(self.strategy, "draws", None) if self.observer is None else None
             finished = self._play(self.strategy.pick, 1) if draws is None else self._walk(draws)
             if finished and self.settle_jiffies:
@@ -345,14 +341,17 @@ class Simulation:
             reply = function(actor, *args) if args else function(actor)
             if operation.special:
                 self._special(path, operation, actor, count)
-            for waiting in actor.guarded:
-                awaited, _, given = waiting.request
-                guard = awaited.guard
-                if (guard(actor, *given) if given else guard(actor)) or actor.tombstone is not None:
-                    if waiting.index < 0:
-                        self._enable(waiting)
-                elif waiting.index >= 0:
-                    self._disable(waiting)
+                if actor.guarded:
+                    self._recheck(actor)
+            else:
+                for waiting in actor.guarded:
+                    awaited, _, given = waiting.request
+                    guard = awaited.guard
+                    if guard(actor, *given) if given else guard(actor):
+                        if waiting.index < 0:
+                            self._enable(waiting)
+                    elif waiting.index >= 0:
+                        self._disable(waiting)
             if invariant is not None:
                 invariant()
             try:
@@ -407,56 +406,61 @@ class Simulation:
     def dispose(self) -> None:
         """Untie the paths of a run that nobody will look at any more, so that it is gone without the cycle collector."""
         for path in self.paths:
-            path.joins = path.joiners = ()
+            path.joins = ()
+            path.gathers = None
 
     # -- paths -----------------------------------------------------------------------------------------------------
 
-    def _start(
-        self,
-        coroutine: Coroutine[Any, Any, Any],
-        name: str,
-        lane: str,
-        parent: SimPath | None,
-        *,
-        daemon: bool = False,
-    ) -> SimPath:
-        """Make a path and run it up to its first message."""
+    def _start(self, requests: Sequence[Spawn[Any] | Coroutine[Any, Any, Any]], parent: SimPath | None) -> list[SimPath]:
+        """Make some paths, and run each up to its first message before the next is made."""
         paths = self.paths
-        if parent is None:
-            path = SimPath(len(paths), name, lane, None, self._roots)
-            self._roots += 1
-        else:
-            path = SimPath(len(paths), name, lane, parent, parent.children)
-            parent.children += 1
-            path.joins = parent.joins  # it comes after what its spawner has waited for
-        paths.append(path)
-        path.coroutine = coroutine
-        path.send = send = coroutine.send
-        if daemon:
-            path.daemon = True
-        else:
-            self._alive += 1
-        # What follows is `_resume`, without its call.
-        self._current = path
-        try:
-            request = send(None)
-            if type(request) is not tuple:
-                request = self._serve(path, request)
-        except StopIteration as stop:
-            self._finish(path, stop.value)
-        except Exception as raised:
-            if not self._outlives(path, raised):
-                raise
-        else:
-            if request is not None:
-                path.request = request
-                if request[0].guard is not None:
-                    self._wait(path, request)
-                elif path.index < 0:
-                    path.index = len(self.enabled)
-                    self.enabled.append(path)
+        enabled = self.enabled
+        joins = () if parent is None else parent.joins
+        started = []
+        for request in requests:
+            path = SimPath(len(paths), parent)
+            if isinstance(request, Spawn):
+                path.name = request.name
+                path.lane = request.lane
+                path.daemon = request.daemon
+                coroutine = request.coroutine
+            else:
+                path.name = request.__name__
+                coroutine = request
+            if parent is None:
+                path.ordinal = self._roots
+                self._roots += 1
+            else:
+                path.ordinal = parent.children
+                parent.children += 1
+                path.joins = joins  # it comes after what its spawner has waited for
+            paths.append(path)
+            started.append(path)
+            path.coroutine = coroutine
+            path.send = send = coroutine.send
+            if not path.daemon:
+                self._alive += 1
+            # What follows is `_resume`, without its call.
+            self._current = path
+            try:
+                asked = send(None)
+                if type(asked) is not tuple:
+                    asked = self._serve(path, asked)
+            except StopIteration as stop:
+                self._finish(path, stop.value)
+            except Exception as raised:
+                if not self._outlives(path, raised):
+                    raise
+            else:
+                if asked is not None:
+                    path.request = asked
+                    if asked[0].guard is not None:
+                        self._wait(path, asked)
+                    elif path.index < 0:
+                        path.index = len(enabled)
+                        enabled.append(path)
         self._current = parent
-        return path
+        return started
 
     def _resume(self, path: SimPath, value: Any) -> None:
         """Run a path up to its next message, from outside the loop."""
@@ -499,7 +503,7 @@ class Simulation:
                 if value is None:
                     return None
             elif isinstance(request, Spawn):
-                value = self._start(request.coroutine, request.name, request.lane, path, daemon=request.daemon)
+                value = self._start((request,), path)[0]
             elif isinstance(request, Join):
                 child = request.task
                 assert isinstance(child, SimPath)
@@ -529,14 +533,9 @@ class Simulation:
 
     def _gather(self, path: SimPath, request: Parallel) -> list[Any] | None:
         """Start some paths together; what they returned, or None when one of them has not yet."""
-        gathers = []
-        for one in request.paths:
-            request.begun += 1
-            if isinstance(one, Spawn):
-                child = self._start(one.coroutine, one.name, one.lane, path, daemon=one.daemon)
-            else:
-                child = self._start(one, getattr(one, "__name__", "path"), "", path)
-            gathers.append(child)
+        requests = request.paths
+        request.begun = len(requests)
+        gathers = self._start(requests, path)
         path.joins = (*path.joins, *gathers)
         waiting = (path,)
         path.missing = 0
@@ -569,7 +568,7 @@ class Simulation:
                 await join(waiting[-1])
             await deliver(message)
 
-        self._start(in_order(), lane, path.lane, path)
+        self._start((Spawn(in_order(), name=lane, lane=path.lane),), path)
 
     def _finish(self, path: SimPath, result: Any) -> None:
         path.done = True
@@ -584,7 +583,7 @@ class Simulation:
         if path.timer is not None:
             started = path.timer.on_expiry()
             if started is not None:
-                self._start(started.coroutine, started.name, started.lane, path, daemon=started.daemon)
+                self._start((started,), path)
             return
         if not path.daemon:
             self._alive -= 1
@@ -732,7 +731,10 @@ class Simulation:
             armed.done = True
             actor.pending_timer = None
         if actor.deadline is not None:
-            timer = SimPath(len(self.paths), f"timer {actor.name}", "timer", None, actor.armed)
+            timer = SimPath(len(self.paths), None)
+            timer.name = f"timer {actor.name}"
+            timer.lane = "timer"
+            timer.ordinal = actor.armed
             actor.armed += 1
             self.paths.append(timer)
             timer.timer = actor

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from slabactors.actors import Clock, Timed, operation, parallel, spawn
+from slabactors.actors import Clock, Timed, operation, parallel
 from slabactors.errors import KernelBug, Kind
 from slabactors.explore.program import Driver, Execution, prepared
 from slabactors.runtime.simulated import Simulation, Strategy
@@ -230,18 +230,17 @@ class Micro:
         simulation = prepared(driver, strategy, observer, time=time or TimePolicy.QUIESCENT, **watch)
         cache = DeadCache(simulation.clock, self.cpus * self.frees + 1, self.variant)
 
-        async def main() -> None:
-            # It never returns, so that timers go on firing until nothing is left to be done.
-            await spawn(worker(cache), name="worker")
-            await parallel(*[cpu(cache, self.frees) for _ in range(self.cpus)], shrinker(cache), offline(cache))
-
         def at_rest() -> None:
             if cache.destroyed != 1:
                 raise KernelBug(
                     Kind.ZOMBIE, f"destroyed {cache.destroyed} times", clause="not destroyed once", about=cache
                 )
 
-        return Execution(simulation, simulation.run(main(), at_rest=at_rest), cache)
+        # The worker never returns, so that timers go on firing until nothing is left to be done.
+        everybody = parallel(
+            worker(cache), *[cpu(cache, self.frees) for _ in range(self.cpus)], shrinker(cache), offline(cache)
+        )
+        return Execution(simulation, simulation.run(everybody, at_rest=at_rest), cache)
 
     def reached(self, execution: Execution) -> Sequence[bool]:
         return []
