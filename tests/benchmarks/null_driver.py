@@ -44,9 +44,7 @@ def drive(main, daemons, clock: Clock) -> int:
         while type(request) is not tuple:
             if isinstance(request, Parallel):
                 request.begun = len(request.paths)
-                path.gathers = [
-                    start(one.coroutine) if isinstance(one, Spawn) else start(one) for one in request.paths
-                ]
+                path.gathers = [start(one.coroutine) if isinstance(one, Spawn) else start(one) for one in request.paths]
                 value = gathered(path)
                 if value is None:
                     return None

@@ -63,15 +63,18 @@ class Cache:
         self.queued += 1
         self.wake()
 
+    def drop(self) -> bool:
+        """One object is gone: true when that was the last one of a dead cache and its work is not seen to yet."""
+        self.nr -= 1
+        if self.nr or not self.dead:
+            return False
+        if self.variant == "naive":
+            return True
+        self.queue_once()
+        return False
 
-async def dropped(cache: Cache) -> None:
-    """One object is gone; whoever frees the last one of a dead cache sees to the work."""
-    cache.nr -= 1
-    if cache.nr or not cache.dead:
-        return
-    if cache.variant != "naive":
-        cache.queue_once()
-        return
+
+async def queue_unless_pending(cache: Cache) -> None:
     await asyncio.sleep(0)
     cache.touch()
     if not cache.pending:
@@ -85,13 +88,15 @@ async def cpu(cache: Cache, frees: int) -> None:
         if number:
             await asyncio.sleep(0)
         cache.touch()
-        await dropped(cache)
+        if cache.drop():
+            await queue_unless_pending(cache)
 
 
 async def shrinker(cache: Cache) -> None:
     if not cache.destroyed and cache.empty_pages:
         cache.empty_pages = 0
-        await dropped(cache)
+        if cache.drop():
+            await queue_unless_pending(cache)
 
 
 async def offline(cache: Cache) -> None:
@@ -104,7 +109,13 @@ async def offline(cache: Cache) -> None:
         cache.queue()
 
 
-async def worker(cache: Cache) -> None:
+async def worker(cache: Cache, *, forever: bool = True) -> None:
+    """The kworker.
+
+    Args:
+        cache: whose work it does.
+        forever: go on after the cache was destroyed; for tools that wait until every task has returned, do not.
+    """
     loop = asyncio.get_running_loop()
     while True:
         if cache.queued:
@@ -122,7 +133,9 @@ async def worker(cache: Cache) -> None:
                 await asyncio.sleep(0)
                 cache.ran()
             cache.destroyed += 1
-            continue
+            if forever:
+                continue
+            return
         await asyncio.sleep(0)
         cache.touch()
         if cache.empty_pages:
@@ -152,7 +165,7 @@ async def story(cpus: int, frees: int, variant: str, prepared: Callable[[Cache],
     loop = asyncio.get_running_loop()
     at_work = loop.create_task(worker(cache))
     others = [loop.create_task(cpu(cache, frees)) for _ in range(cpus)]
-    await asyncio.gather(*others, loop.create_task(shrinker(cache)), loop.create_task(offline(cache)), return_exceptions=False)
+    await asyncio.gather(*others, loop.create_task(shrinker(cache)), loop.create_task(offline(cache)))
     while True:
         # Virtual time passes only when nothing else can move: then the timer is the only thing left.
         await asyncio.sleep(2 * RETRY_SECONDS)
