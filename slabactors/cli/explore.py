@@ -98,8 +98,23 @@ def as_json(
         "exhaustive": False,
         "verdict": result.verdict,
         "sometimes": result.sometimes,
+        "strategies": {
+            name: {"executions": share.executions, "found": share.found, "first_found": result.first_found(name)}
+            for name, share in result.shares.items()
+        },
         "findings": [report.as_json() for report in reports],
     }
+
+
+def print_shares(result: SearchResult) -> None:
+    """Which member of a portfolio has found what; nothing when there is only one."""
+    if len(result.shares) < 2:
+        return
+    width = max(len(name) for name in result.shares)
+    for name, share in result.shares.items():
+        first = result.first_found(name)
+        found = f"{share.found:,} broken, {counted(first, 'distinct bug')} first" if share.found else "nothing found"
+        say(f"  {name:{width}}  {counted(share.executions, 'execution'):>18}  {found}")
 
 
 def print_result(program: BoundScenario, result: SearchResult, reports: list[Report]) -> None:
@@ -109,6 +124,7 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
         f"{program.scenario.name} under {program.lifecycle.name}: {counted(result.executions, 'execution')}, "
         f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
     )
+    print_shares(result)
     print_unreached(result.sometimes)
     for number, report in enumerate(reports, 1):
         print_report(number, report)

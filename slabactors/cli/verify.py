@@ -11,7 +11,7 @@ from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
 from slabactors.errors import NondeterminismError, OutputError, ReplayDiverged, UsageError
-from slabactors.explore.bounded import BoundedResult, search_bounded
+from slabactors.explore.bounded import Bounded, BoundedResult, DelayBounded, PreemptionBounded, search_bounded
 from slabactors.explore.campaign import SearchResult
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.finding import check_directory
@@ -31,6 +31,7 @@ def verify_scenario(
     *,
     policy: str | None,
     preemptions: int | None,
+    delays: int | None,
     runs: int | None,
     seconds: float | None,
     save: Path | None,
@@ -43,20 +44,25 @@ def verify_scenario(
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 60")
     if preemptions is not None and preemptions < 0:
         raise UsageError(f"--preemptions must be at least 0, not {preemptions}.\n  Type for example: --preemptions 2")
+    if delays is not None and delays < 0:
+        raise UsageError(f"--delays must be at least 0, not {delays}.\n  Type for example: --delays 2")
+    if preemptions is not None and delays is not None:
+        raise UsageError("--preemptions and --delays are two bounds, and a search has one.\n  Leave one of them out.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     if save is not None:
         check_directory(save)
     time = TimePolicy(policy) if policy is not None else program.scenario.time
-    if preemptions is None:
+    by, bound = (DelayBounded, delays) if delays is not None else (PreemptionBounded, preemptions)
+    if bound is None:
         result = explored(program, time, runs, seconds)
         reports = shrunken_reports(program, result)
         document = as_json(program, result, reports, time)
         show = partial(print_result, program, result, reports, time)
     else:
-        bounded = explored_bounded(program, time, preemptions, runs, seconds)
-        reports = bounded_reports(program, bounded)
-        document = bounded_json(program, bounded, reports, time)
-        show = partial(print_bounded, program, bounded, reports, time)
+        bounded = explored_bounded(program, time, by, bound, runs, seconds)
+        reports = bounded_reports(program, bounded, by)
+        document = bounded_json(program, bounded, reports, time, by)
+        show = partial(print_bounded, program, bounded, reports, time, by)
     unsaved: OutputError | None = None
     if save is not None:
         try:
@@ -149,13 +155,18 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
 
 
 def explored_bounded(
-    program: BoundScenario, time: TimePolicy, preemptions: int, runs: int | None, seconds: float | None
+    program: BoundScenario,
+    time: TimePolicy,
+    by: type[Bounded],
+    bound: int,
+    runs: int | None,
+    seconds: float | None,
 ) -> BoundedResult:
-    """Search by preemptions; Ctrl-C ends it with what was found so far."""
+    """Search bound after bound; Ctrl-C ends it with what was found so far."""
     found = BoundedResult(SearchResult())
-    with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", preemptions + 1) as progress:
+    with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", bound + 1) as progress:
         for found in search_bounded(
-            program, preemptions=preemptions, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set
+            program, bound=bound, by=by, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set
         ):
             progress.update(found.bound, len(found.result.found))
         if interrupted.is_set():
@@ -163,15 +174,15 @@ def explored_bounded(
     return found
 
 
-def bounded_reports(program: BoundScenario, found: BoundedResult) -> list[Report]:
-    """Shrink every bug of a search by preemptions."""
+def bounded_reports(program: BoundScenario, found: BoundedResult, by: type[Bounded]) -> list[Report]:
+    """Shrink every bug of a search within bounds."""
     return [
         make_report(
             program,
             shrink(program, one.record, one.signature),
             one,
             steps=len(one.record),
-            strategy="preemption-bounded",
+            strategy=by.name,
             seed=0,
         )
         for one in found.result.found.values()
@@ -179,33 +190,35 @@ def bounded_reports(program: BoundScenario, found: BoundedResult) -> list[Report
 
 
 def bounded_json(
-    program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy
+    program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy, by: type[Bounded]
 ) -> dict[str, Any]:
-    """The result of a search by preemptions as ``--json`` prints it."""
+    """The result of a search within bounds as ``--json`` prints it."""
     result = found.result
     return {
         "scenario": program.scenario.name,
         "lifecycle": program.lifecycle.name,
         "parameters": program.settings,
-        "strategy": "preemption-bounded",
+        "strategy": by.name,
         "seed": 0,
         "time": time.value,
         "executions": result.executions,
         "deliveries": result.deliveries,
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
-        "preemptions_exhausted": found.exhausted,
+        f"{by.unit}s_exhausted": found.exhausted,
         "exhaustive": found.complete and not result.bounded,
         "verdict": found.verdict,
         "sometimes": result.sometimes,
         "findings": [
-            report.as_json() | {"preemptions_needed": found.first_bound[report.finding.signature]} for report in reports
+            report.as_json() | {f"{by.unit}s_needed": found.first_bound[report.finding.signature]} for report in reports
         ],
     }
 
 
-def print_bounded(program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy) -> None:
-    """The result of a search by preemptions for a person."""
+def print_bounded(
+    program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy, by: type[Bounded]
+) -> None:
+    """The result of a search within bounds for a person."""
     result = found.result
     say(
         f"{program.scenario.name} under {program.lifecycle.name}, {time.value} time: "
@@ -217,14 +230,14 @@ def print_bounded(program: BoundScenario, found: BoundedResult, reports: list[Re
         needed = found.first_bound[report.finding.signature]
         fewer = "" if needed == 0 else f"; all schedules with {needed - 1} were explored, and none shows it"
         say()
-        say(f"   needs {counted(needed, 'preemption')}{fewer}")
+        say(f"   needs {counted(needed, by.unit)}{fewer}")
     if reports:
         say()
     explored = "no bound was explored to its end"
     if found.complete:
         explored = "there are no other schedules"
     elif found.exhausted >= 0:
-        explored = f"all schedules with at most {counted(found.exhausted, 'preemption')} were explored"
+        explored = f"all schedules with at most {counted(found.exhausted, by.unit)} were explored"
     match found.verdict:
         case "verified":
             say(f"Verified: no schedule breaks it; {explored}.")

@@ -55,8 +55,11 @@ class RandomWalk:
         return int(self.random() * count)
 
 
-DEPTH_MAX: Final = 5
-"""The most ordering constraints that PCT tries to hit in one run."""
+CHANGES: Final = (0, 1, 1, 2, 2, 2, 3, 3, 3, 4)
+"""How often PCT lowers a priority in a run: one of these, each as likely as the others.
+
+A bug of depth d takes d - 1 lowerings.  Most of those known have depth 2 to 4; a starved path takes none.
+"""
 
 FAIR_AFTER: Final = 2_000
 """Choices after which PCT goes on by a random walk, so that a path that waits for a starved one is not waited for."""
@@ -91,7 +94,7 @@ class Pct:
         self._choices = 0
         self._lowered = 0.0
         self._priority = {}
-        changes = int(self.random() * DEPTH_MAX)
+        changes = CHANGES[int(self.random() * len(CHANGES))]
         self._change_at = {int(self.random() * self._contested_max) for _ in range(changes)}
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
@@ -204,35 +207,47 @@ class Urw:
         return int(self.random() * count)
 
 
+MEMBERS: Final = (RandomWalk, Pct, Pos, Urw)
+"""Strategies of the portfolio, in the order of their turns."""
+
+
 class Portfolio:
-    """Random walk, PCT, POS and URW in turn, one run each: none of them is best at everything."""
+    """Random walk, PCT, POS and URW in turn, one run each: none of them is best at everything.
+
+    Args:
+        seed: anything printable; each member has a stream of its own.
+
+    Attributes:
+        current: whose turn it is.
+    """
 
     name = "portfolio"
 
     def __init__(self, seed: int | str) -> None:
-        self._members: list[RandomWalk | Pct | Pos | Urw] = [
-            RandomWalk(f"{seed} random"),
-            Pct(f"{seed} pct"),
-            Pos(f"{seed} pos"),
-            Urw(f"{seed} urw"),
-        ]
+        self._members = [member(f"{seed} {member.name}") for member in MEMBERS]
         self._turn = -1
-        self.current: RandomWalk | Pct | Pos | Urw = self._members[0]
+        self._take(self._members[0])
+
+    def _take(self, member: RandomWalk | Pct | Pos | Urw) -> None:
+        self.current = member
+        # Steps are asked of the member itself: a call in between would be felt in each of them.
+        self.pick = member.pick
+        self.choose = member.choose
+        self.draws = member.draws if isinstance(member, RandomWalk) else None
 
     def follow(self, simulation: Simulation) -> None:
         """A new run: the next member's turn."""
         self._turn += 1
-        self.current = self._members[self._turn % len(self._members)]
-        if not isinstance(self.current, RandomWalk):
-            self.current.follow(simulation)
+        member = self._members[self._turn % len(self._members)]
+        self._take(member)
+        if not isinstance(member, RandomWalk):
+            member.follow(simulation)
 
-    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
-        """As the member whose turn it is."""
-        return self.current.pick(enabled)
 
-    def choose(self, count: int) -> int:
-        """As the member whose turn it is."""
-        return self.current.choose(count)
+def member_of(strategy: Strategy) -> str:
+    """The name of the strategy that picks the steps of the run at hand: of a portfolio, the member whose turn it is."""
+    name: str = getattr(strategy, "current", strategy).name  # type: ignore[attr-defined]
+    return name
 
 
 class FollowRecord:

@@ -166,7 +166,7 @@ def test_a_program_that_repeats_itself_is_not_refused(name):
 def test_a_search_by_preemptions_finds_each_bug_at_the_fewest_that_show_it() -> None:
     """The last free needs one; nothing breaks without any; and the bound below was explored to its end."""
     program = find("dead-cache/rmdir-races-last-free").bind()
-    *_, found = search_bounded(program, preemptions=2, time=TimePolicy.QUIESCENT)
+    *_, found = search_bounded(program, bound=2, time=TimePolicy.QUIESCENT)
     assert (found.exhausted, found.complete, found.verdict) == (2, False, "broken")
     needed = {name.partition(":")[0]: bound for name, bound in found.first_bound.items()}
     assert needed["freed-active-work"] == needed["uninitialised-work"] == 1
