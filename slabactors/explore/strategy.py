@@ -61,6 +61,13 @@ CHANGES: Final = (0, 1, 1, 2, 2, 2, 3, 3, 3, 4)
 A bug of depth d takes d - 1 lowerings.  Most of those known have depth 2 to 4; a starved path takes none.
 """
 
+HORIZON_DECAY: Final = 0.9
+"""How fast PCT forgets how many contested steps a run had.
+
+It spreads its change points over as many.  Were it the most ever seen, one long run would blunt it for all that are
+shorter; were it the last run's, a short one would hide the end of the next.
+"""
+
 FAIR_AFTER: Final = 2_000
 """Choices after which PCT goes on by a random walk, so that a path that waits for a starved one is not waited for."""
 
@@ -71,31 +78,39 @@ class Pct:
     Burckhardt, Kothari, Musuvathi, Nagarakatte: A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs.
     Two changes: priorities are lowered only before steps at an actor that several paths were seen at, since steps that
     nobody contends for waste the few chances; and the depth is drawn anew for each run.
+
+    Args:
+        seed: anything printable.
+        depth: of the bugs to look for in every run, instead of one that is drawn.
     """
 
     name = "pct"
 
-    def __init__(self, seed: int | str) -> None:
-        self._stream = stream(seed)
-        self.random = self._stream.random
-        self._visitor: dict[str, str | None] = {}
-        """Who was seen at an actor; None when several were."""
-        self._contested_max = 1
+    def __init__(self, seed: int | str, *, depth: int | None = None) -> None:
+        self._changes = CHANGES if depth is None else (depth - 1,)
+        self.random = stream(seed).random
+        self._visitor: dict[str, str] = {}
+        """Who was seen first at an actor."""
+        self._shared: set[str] = set()
+        """Actors at which several were seen."""
+        self._horizon = 1.0
         self._contested = 0
         self._lowered = 0.0
         self._choices = 0
         self._priority: dict[SimPath, float] = {}
         self._change_at: set[int] = set()
+        self._simulation: Simulation | None = None
 
     def follow(self, simulation: Simulation) -> None:
-        """A new run: new priorities, new change points."""
-        self._contested_max = max(self._contested_max, self._contested)
+        """A new run: new priorities, and new change points among as many contested steps as lately there were."""
+        self._horizon = max(1.0, HORIZON_DECAY * self._horizon, self._contested)
         self._contested = 0
         self._choices = 0
         self._lowered = 0.0
         self._priority = {}
-        changes = CHANGES[int(self.random() * len(CHANGES))]
-        self._change_at = {int(self.random() * self._contested_max) for _ in range(changes)}
+        self._simulation = simulation
+        changes = self._changes[int(self.random() * len(self._changes))]
+        self._change_at = {int(self.random() * self._horizon) for _ in range(changes)}
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """The one of highest priority, unless it is lowered now."""
@@ -103,11 +118,12 @@ class Pct:
         if self._choices > FAIR_AFTER:
             return enabled[int(self.random() * len(enabled))]
         priority = self._priority
-        for path in enabled:
-            if path not in priority:
+        simulation = self._simulation
+        if simulation is not None and len(priority) < len(simulation.paths):
+            for path in simulation.paths[len(priority) :]:
                 priority[path] = 1.0 + self.random()
         path = max(enabled, key=priority.__getitem__)
-        if self._is_contested(path):
+        if path.request[1].name in self._shared or self._meets(path):
             number = self._contested
             self._contested += 1
             if number in self._change_at:
@@ -116,12 +132,13 @@ class Pct:
                 path = max(enabled, key=priority.__getitem__)
         return path
 
-    def _is_contested(self, path: SimPath) -> bool:
+    def _meets(self, path: SimPath) -> bool:
+        """Whether somebody else was seen at the actor that a path is about to reach."""
         name = path.request[1].name
-        seen = self._visitor.setdefault(name, path.key)
-        if seen is not None and seen != path.key:
-            self._visitor[name] = seen = None
-        return seen is None
+        if self._visitor.setdefault(name, path.key) == path.key:
+            return False
+        self._shared.add(name)
+        return True
 
     def choose(self, count: int) -> int:
         """Any value."""
@@ -171,9 +188,10 @@ def _meet(one: Operation, other: Operation) -> bool:
 
 
 class Urw:
-    """A path is as likely as it has steps left, by what earlier runs showed (URW).
+    """A path is as likely as it has steps left, by what earlier runs showed, those of its children included (URW).
 
-    Nearly uniform over interleavings where nothing waits, which a walk that is uniform at each step is not.
+    Uniform over interleavings where nothing waits, which a walk that is uniform at each step is not.
+    Zhao, Wolff, Mathur, Roychoudhury: Selectively Uniform Concurrency Testing.
     """
 
     name = "urw"
@@ -181,38 +199,72 @@ class Urw:
     def __init__(self, seed: int | str) -> None:
         self.random = stream(seed).random
         self._expected: dict[str, float] = {}
-        self._taken: dict[str, int] = {}
+        """Steps of a path and of all that it spawns, by its key: a moving average."""
+        self._left: list[float] = []
+        """Steps left of each path of the run, by number; a child's are its spawner's until it is spawned."""
+        self._played = 0
+        self._simulation: Simulation | None = None
 
     def follow(self, simulation: Simulation) -> None:
-        """A new run: what the one before took is what to expect, as a moving average."""
-        for key, taken in self._taken.items():
-            self._expected[key] = 0.75 * self._expected.get(key, taken) + 0.25 * taken
-        self._taken = {}
+        """A new run: what the one before took is part of what to expect."""
+        if self._simulation is not None:
+            self._learn(self._simulation)
+        self._left = []
+        self._played = 0
+        self._simulation = simulation
+
+    def _learn(self, simulation: Simulation) -> None:
+        paths = simulation.paths
+        taken = [0] * len(paths)
+        for number in simulation.record:
+            if number >= 0:
+                taken[number] += 1
+        for path in reversed(paths):
+            if path.parent is not None:  # who is spawned comes after its spawner
+                taken[path.parent.id] += taken[path.id]
+        expected = self._expected
+        for path in paths:
+            known = expected.get(path.key)
+            new = taken[path.id]
+            expected[path.key] = new if known is None else 0.75 * known + 0.25 * new
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """One of them, by how much it has left; at least one step each."""
-        weights = [max(1.0, self._expected.get(path.key, 1.0) - self._taken.get(path.key, 0)) for path in enabled]
+        simulation = self._simulation
+        assert simulation is not None
+        left = self._left
+        record = simulation.record
+        for path in simulation.paths[len(left) :]:
+            steps = self._expected.get(path.key, 1.0)
+            left.append(steps)
+            if path.parent is not None:
+                left[path.parent.id] -= steps
+        for number in record[self._played :]:
+            if number >= 0:
+                left[number] -= 1.0
+        self._played = len(record)
+        weights = [left[path.id] if left[path.id] > 1.0 else 1.0 for path in enabled]
         point = self.random() * sum(weights)
-        chosen = enabled[-1]
         for path, weight in zip(enabled, weights, strict=True):
             point -= weight
             if point < 0:
-                chosen = path
-                break
-        self._taken[chosen.key] = self._taken.get(chosen.key, 0) + 1
-        return chosen
+                return path
+        return enabled[-1]
 
     def choose(self, count: int) -> int:
         """Any value."""
         return int(self.random() * count)
 
 
-MEMBERS: Final = (RandomWalk, Pct, Pos, Urw)
-"""Strategies of the portfolio, in the order of their turns."""
+TURNS: Final = (RandomWalk, Pct, Pos, Pct, Urw, Pct)
+"""Whose turn it is, run after run.
+
+PCT has every other one: the more steps a run has, the further it is ahead, and it is never far behind.
+"""
 
 
 class Portfolio:
-    """Random walk, PCT, POS and URW in turn, one run each: none of them is best at everything.
+    """PCT in every other run; in those between, random walk, POS and URW in turn: none of them is best at everything.
 
     Args:
         seed: anything printable; each member has a stream of its own.
@@ -224,7 +276,8 @@ class Portfolio:
     name = "portfolio"
 
     def __init__(self, seed: int | str) -> None:
-        self._members = [member(f"{seed} {member.name}") for member in MEMBERS]
+        members = {member: member(f"{seed} {member.name}") for member in TURNS}
+        self._members = [members[member] for member in TURNS]
         self._turn = -1
         self._take(self._members[0])
 
@@ -246,7 +299,8 @@ class Portfolio:
 
 def member_of(strategy: Strategy) -> str:
     """The name of the strategy that picks the steps of the run at hand: of a portfolio, the member whose turn it is."""
-    name: str = getattr(strategy, "current", strategy).name  # type: ignore[attr-defined]
+    current = getattr(strategy, "current", strategy)
+    name: str = getattr(current, "name", type(current).__name__)
     return name
 
 

@@ -425,7 +425,7 @@ class Simulation:
                 path.daemon = request.daemon
                 coroutine = request.coroutine
             else:
-                path.name = request.__name__
+                path.name = getattr(request, "__name__", "path")
                 coroutine = request
             if parent is None:
                 path.ordinal = self._roots
