@@ -50,7 +50,6 @@ from slabactors.runtime.step import (
     unknown_request,
 )
 
-
 DRAW_BITS: Final = 16
 """How many bits there are in each of a strategy's ``draws``."""
 
@@ -174,6 +173,7 @@ class Simulation:
     """With an observer: the step under way preempts the path that took the one before."""
     _current: SimPath | None = None
     _roots: int = 0
+    _draws: Iterator[int] | None = None
     _looked_for_hung: bool = False
 
     def __init__(
@@ -230,8 +230,12 @@ class Simulation:
         error: BaseException | None = None
         try:
             self._start([*daemons, Spawn(main, name="main")], None)
-            draws = getattr(self.strategy, "draws", None) if self.observer is None else None
-            finished = self._play(self.strategy.pick, 1) if draws is None else self._walk(draws)
+            draws: Iterator[int] | None = getattr(self.strategy, "draws", None)
+            self._draws = draws
+            if draws is not None and self.observer is None:
+                finished = self._walk(draws)
+            else:
+                finished = self._play(self.strategy.pick, 1)
             if finished and self.settle_jiffies:
                 self.first_act = len(self.record)
                 self.time = TimePolicy.QUIESCENT
@@ -266,14 +270,22 @@ class Simulation:
         invariant = self.invariant
         script = self._script
         alone = 1 if script is None else 0
+        # As in `_walk`: one for each step, also where there is nothing to choose, or who observes would see another run.
+        draws = self._draws if act == 1 else None
+        draw = 0
         previous: SimPath | None = None
         for _ in range(self.steps_max - len(record)):
+            if draws is not None:
+                draw = next(draws)
             count = len(enabled)
             if count == self.timers_open:
                 if not self._advance(act):
                     return True
                 count = len(enabled)
-            path = pick(enabled) if count > alone else enabled[0]
+            if draws is not None:
+                path = enabled[draw * count >> DRAW_BITS]
+            else:
+                path = pick(enabled) if count > alone else enabled[0]
             if observer is not None:
                 before, self.preempts = previous, False
                 previous = path
@@ -411,7 +423,9 @@ class Simulation:
 
     # -- paths -----------------------------------------------------------------------------------------------------
 
-    def _start(self, requests: Sequence[Spawn[Any] | Coroutine[Any, Any, Any]], parent: SimPath | None) -> list[SimPath]:
+    def _start(
+        self, requests: Sequence[Spawn[Any] | Coroutine[Any, Any, Any]], parent: SimPath | None
+    ) -> list[SimPath]:
         """Make some paths, and run each up to its first message before the next is made."""
         paths = self.paths
         enabled = self.enabled

@@ -52,14 +52,14 @@ def two_by_two() -> ActorProgram:
 
 
 def starved(steps: int = 30) -> ActorProgram:
-    """``a`` has one step and ``b`` many: for a bug, ``a`` must come after all of them."""
+    """``a`` has one step, and ``b`` many elsewhere: for a bug, ``a`` must come after all of them."""
 
     async def a(world: World) -> None:
         await world.var("x").put(1)
 
     async def b(world: World) -> None:
         for _ in range(steps):
-            await world.var("x").get()
+            await world.var("own").add(1)
 
     return ActorProgram(a, b)
 

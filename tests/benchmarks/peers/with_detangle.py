@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import detangle
+
 from tests.benchmarks.peers.asyncio_problem import Cache, story
 from tests.benchmarks.workers import Answer, rate, serve
 

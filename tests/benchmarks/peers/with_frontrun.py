@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import frontrun
+
 from tests.benchmarks.peers.asyncio_problem import Cache, cpu, offline, shrinker, worker
 from tests.benchmarks.workers import Answer, serve
 
