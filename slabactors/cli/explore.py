@@ -110,11 +110,13 @@ def print_shares(result: SearchResult) -> None:
     """Which member of a portfolio has found what; nothing when there is only one."""
     if len(result.shares) < 2:
         return
-    width = max(len(name) for name in result.shares)
-    for name, share in result.shares.items():
-        first = result.first_found(name)
-        found = f"{share.found:,} broken, {counted(first, 'distinct bug')} first" if share.found else "nothing found"
-        say(f"  {name:{width}}  {counted(share.executions, 'execution'):>18}  {found}")
+    rows = [
+        (name, f"{share.found} of {share.executions}", result.first_found(name)) for name, share in result.shares.items()
+    ]
+    name_width, share_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, share, first in rows:
+        say(f"{name:{name_width}}  {share:>{share_width}} executions broke, {first} found first")
+    say()
 
 
 def print_result(program: BoundScenario, result: SearchResult, reports: list[Report]) -> None:
@@ -124,7 +126,6 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
         f"{program.scenario.name} under {program.lifecycle.name}: {counted(result.executions, 'execution')}, "
         f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
     )
-    print_shares(result)
     print_unreached(result.sometimes)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
@@ -137,4 +138,5 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
             say("Undetermined: interrupted before a bug was found.")
         case _:
             say()
+            print_shares(result)
             say(f"{counted(len(result.found), 'distinct bug')}.")

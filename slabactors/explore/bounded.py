@@ -1,9 +1,9 @@
 """Search within a bound: all schedules that cost nothing, then all that cost one ... so the first failure is cheapest.
 
 What costs is a departure from what a plain scheduler would do.  By *preemptions*: a switch away from a path that could
-have gone on, or a timer that fires while one could have; switches at which the path waits or ends are free, to whomever.
-By *delays*: the plain scheduler goes round in the order of age and leaves a path only when it waits or ends; passing
-over a path at a point costs one, also there.  Nothing is reduced: it is for small bounds, and for the proof that a bug
+have gone on, or a timer that fires while one could have; switches at which the path waits or ends are free.
+By *delays*: the plain scheduler goes round in the order of age and leaves a path only when it waits or ends; each path
+that is passed over costs one, also there.  Nothing is reduced: it is for small bounds, and for the proof that a bug
 needs as much as it is found with.
 """
 

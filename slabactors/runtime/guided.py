@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slabactors.actors import Actor, Message, Operation
-from slabactors.errors import ForeignAwait, KernelBug
+from slabactors.errors import ForeignAwait, KernelBug, UsageError
 from slabactors.runtime.simulated import SimPath, Simulation, host_error
 from slabactors.runtime.step import CLOCK, Ending, Outcome, TimePolicy, touched_freed, uncaught
 
@@ -90,10 +90,18 @@ class GuidedSimulation(Simulation):
         guide: says what happens.
         early_firings_max: under adversarial time, how often *each* timer may fire while something else could still run.
             (A bound for all of them together would make what one timer may do depend on what others did.)
-        options: as for `Simulation`.
+        options: as for `Simulation`; no invariant.
+
+    Raises:
+        UsageError: there is an invariant.
     """
 
     def __init__(self, guide: Guide, *, early_firings_max: int = 1, **options: Any) -> None:
+        if options.get("invariant") is not None:
+            raise UsageError(
+                "an invariant is looked at after every step, so no two steps of this program are independent.\n"
+                "  Search it with explore, or within a bound: verify --preemptions 2"
+            )
         super().__init__(guide, **options)
         self.guide = guide
         self.early_firings_max = early_firings_max

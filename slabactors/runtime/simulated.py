@@ -270,7 +270,7 @@ class Simulation:
         invariant = self.invariant
         script = self._script
         alone = 1 if script is None else 0
-        # As in `_walk`: one for each step, also where there is nothing to choose, or who observes would see another run.
+        # As in `_walk`, one for each step, also where there is nothing to choose: who observes sees the same run.
         draws = self._draws if act == 1 else None
         draw = 0
         previous: SimPath | None = None
@@ -416,7 +416,7 @@ class Simulation:
         self.enabled.clear()
 
     def dispose(self) -> None:
-        """Untie the paths of a run that nobody will look at any more, so that it is gone without the cycle collector."""
+        """Untie the paths of a run that nobody will look at any more: it is gone without the cycle collector."""
         for path in self.paths:
             path.joins = ()
             path.gathers = None

@@ -98,8 +98,12 @@ def _speed(tally: Tally, ours: Worker, null: Worker, detangle: Worker) -> None:
                 f"{median('detangle 4x50', 'steps'):,.0f}",
                 f"{short:.1f}",
                 f"{long:.1f}",
-                f"3x3 {tally.judge('speed at 3x3 against detangle', short, at_least=10)}; "
-                f"4x50 {tally.judge('speed at 4x50 against detangle', long, at_least=8)}",
+                "; ".join(
+                    (
+                        f"3x3 {tally.judge('speed at 3x3 against detangle', short, at_least=10)}",
+                        f"4x50 {tally.judge('speed at 4x50 against detangle', long, at_least=8)}",
+                    )
+                ),
             )
         )
     else:

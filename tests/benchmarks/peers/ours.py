@@ -19,11 +19,12 @@ def speed(cpus: int, frees: int, executions: int, strategy: str = "random", watc
 
 
 def first_bug(cpus: int, frees: int, strategy: str, seed: int, runs: int) -> Answer:
-    found: list[int] = []
-    for result in search(
-        Micro("v5", cpus, frees), strategy=strategy, seed=seed, runs=runs, stop=lambda: bool(result.found)
-    ):
-        found = [bug.execution + 1 for bug in result.found.values()]
+    program = Micro("v5", cpus, frees)
+    growing = search(program, strategy=strategy, seed=seed, runs=runs, stop=lambda: bool(result.found))
+    result = next(growing)
+    for _ in growing:
+        pass
+    found = [bug.execution + 1 for bug in result.found.values()]
     return {"execution": found[0] if found else None}
 
 
