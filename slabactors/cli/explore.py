@@ -111,7 +111,8 @@ def print_shares(result: SearchResult) -> None:
     if len(result.shares) < 2:
         return
     rows = [
-        (name, f"{share.found} of {share.executions}", result.first_found(name)) for name, share in result.shares.items()
+        (name, f"{share.found} of {share.executions}", result.first_found(name))
+        for name, share in result.shares.items()
     ]
     name_width, share_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, share, first in rows:

@@ -547,9 +547,11 @@ class Simulation:
 
     def _gather(self, path: SimPath, request: Parallel) -> list[Any] | None:
         """Start some paths together; what they returned, or None when one of them has not yet."""
-        requests = request.paths
-        request.begun = len(requests)
-        gathers = self._start(requests, path)
+        children = path.children
+        try:
+            gathers = self._start(request.paths, path)
+        finally:
+            request.begun = path.children - children  # it is to close the others, if one of them has raised
         path.joins = (*path.joins, *gathers)
         waiting = (path,)
         path.missing = 0
