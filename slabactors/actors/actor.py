@@ -44,6 +44,7 @@ class Operation:
         acquires: takes a lock that the actor is.
         releases: gives it back.
         parks: a path that waits here is at rest, not hung (an idle kworker).
+        plain: it has no guard, and does nothing but what its function does.
         stale: the kind of bug that it is when this operation reaches an object already freed.
     """
 
@@ -58,6 +59,7 @@ class Operation:
         "name",
         "owner",
         "parks",
+        "plain",
         "releases",
         "special",
         "stale",
@@ -89,6 +91,7 @@ class Operation:
         self.releases = releases
         self.parks = parks
         self.special = frees or clock or acquires or releases
+        self.plain = guard is None and not self.special
         self.stale = stale or (Kind.DOUBLE_FREE if frees else Kind.USE_AFTER_FREE)
 
     def __repr__(self) -> str:

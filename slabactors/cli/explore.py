@@ -114,7 +114,8 @@ def print_shares(result: SearchResult) -> None:
         (name, f"{share.found} of {share.executions}", result.first_found(name))
         for name, share in result.shares.items()
     ]
-    name_width, share_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    name_width = max(len(name) for name, _, _ in rows)
+    share_width = max(len(share) for _, share, _ in rows)
     for name, share, first in rows:
         say(f"{name:{name_width}}  {share:>{share_width}} executions broke, {first} found first")
     say()

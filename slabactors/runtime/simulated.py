@@ -95,6 +95,7 @@ class SimPath(Lineage):
         deadline: when it sleeps or is a timer, in jiffies.
         gathers: the paths whose results it waits for together; None when it waits for one.
         missing: how many of those that it waits for have not returned yet.
+        ready: when its message has a guard, whether that holds.
     """
 
     __slots__ = (
@@ -109,6 +110,7 @@ class SimPath(Lineage):
         "joins",
         "last",
         "missing",
+        "ready",
         "request",
         "result",
         "send",
@@ -135,6 +137,7 @@ class SimPath(Lineage):
 
     missing: int
     parent: SimPath | None
+    ready: Callable[[Actor], bool]
     result: Any
     coroutine: Coroutine[Any, Any, Any]
     send: Callable[[Any], Any]
@@ -146,6 +149,11 @@ class SimPath(Lineage):
             # A child may have returned in the step of one that it was waiting for.
             found.extend(grandchild for grandchild in child.joins if grandchild.done)
         return found
+
+
+def _bound(guard: Callable[..., bool], args: tuple[Any, ...]) -> Callable[[Actor], bool]:
+    """A guard with the arguments of its message."""
+    return lambda actor: guard(actor, *args)
 
 
 def _timer_fired(_: Any) -> NoReturn:
@@ -347,23 +355,24 @@ class Simulation:
             operation, actor, args = path.request
             if actor.tombstone is not None:
                 touched_freed(operation, actor, actor.tombstone, path)
-            if operation.guard is not None:
-                actor.guarded.remove(path)  # type: ignore[union-attr]
             function = operation.function
-            reply = function(actor, *args) if args else function(actor)
-            if operation.special:
-                self._special(path, operation, actor, count)
-                if actor.guarded:
-                    self._recheck(actor)
-            else:
+            if operation.plain:
+                reply = function(actor, *args) if args else function(actor)
                 for waiting in actor.guarded:
-                    awaited, _, given = waiting.request
-                    guard = awaited.guard
-                    if guard(actor, *given) if given else guard(actor):
+                    ready = waiting.ready
+                    if ready(actor):
                         if waiting.index < 0:
                             self._enable(waiting)
                     elif waiting.index >= 0:
                         self._disable(waiting)
+            else:
+                if operation.guard is not None:
+                    actor.guarded.remove(path)  # type: ignore[union-attr]
+                reply = function(actor, *args)
+                if operation.special:
+                    self._special(path, operation, actor, count)
+                if actor.guarded:
+                    self._recheck(actor)
             if invariant is not None:
                 invariant()
             try:
@@ -636,8 +645,10 @@ class Simulation:
             actor.guarded.append(path)
         else:
             actor.guarded = [path]
-        assert operation.guard is not None
-        if actor.tombstone is not None or operation.guard(actor, *args):
+        guard = operation.guard
+        assert guard is not None
+        path.ready = ready = _bound(guard, args) if args else guard
+        if actor.tombstone is not None or ready(actor):
             if path.index < 0:
                 self._enable(path)
         elif path.index >= 0:
@@ -646,8 +657,8 @@ class Simulation:
     def _recheck(self, actor: Actor) -> None:
         """The actor has changed: which of its guarded messages may be delivered now?"""
         for path in actor.guarded:
-            operation, _, args = path.request
-            if actor.tombstone is not None or operation.guard(actor, *args):
+            ready = path.ready
+            if actor.tombstone is not None or ready(actor):
                 if path.index < 0:
                     self._enable(path)
             elif path.index >= 0:
