@@ -276,7 +276,7 @@ def test_recorded_time_fires_whatever_the_schedule_says():
 
 def test_a_shuffled_schedule_is_refused_or_is_a_run():
     """Whatever is done to a schedule, replaying it gives a run of just these steps or a refusal, never a guess."""
-    simulation, _, steps = play(chatter(Box()), RandomWalk(5))
+    simulation, _, steps = play(chatter(Box()), RandomWalk(7))
     decisions = record(simulation, steps)
     random = Random(1)
     refusals = 0
