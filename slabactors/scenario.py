@@ -404,7 +404,8 @@ class BoundScenario:
         return [checker.reached(execution.world) for checker in CHECKER_INSTANCES]
 
     def dispose(self, execution: Execution) -> None:
-        """Untie a run's machine."""
+        """Untie a run's paths and its machine."""
+        execution.simulation.dispose()
         execution.world.dispose()
 
 

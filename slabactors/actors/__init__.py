@@ -15,6 +15,7 @@ from slabactors.actors.footprint import CountsDown, Narrow
 from slabactors.actors.path import (
     Choose,
     Join,
+    Parallel,
     Request,
     Sleep,
     Spawn,
@@ -40,6 +41,7 @@ __all__ = [
     "Message",
     "Narrow",
     "Operation",
+    "Parallel",
     "Request",
     "Sleep",
     "Spawn",

@@ -45,6 +45,7 @@ class Operation:
         acquires: takes a lock that the actor is.
         releases: gives it back.
         parks: a path that waits here is at rest, not hung (an idle kworker).
+        plain: it has no guard, and does nothing but what its function does.
         stale: the kind of bug that it is when this operation reaches an object already freed.
         narrow: smaller footprints that it has in some states; the first one that applies is used.
     """
@@ -61,6 +62,7 @@ class Operation:
         "narrow",
         "owner",
         "parks",
+        "plain",
         "reach",
         "releases",
         "special",
@@ -96,6 +98,7 @@ class Operation:
         self.releases = releases
         self.parks = parks
         self.special = frees or clock or acquires or releases
+        self.plain = guard is None and not self.special
         self.stale = stale or (Kind.DOUBLE_FREE if frees else Kind.USE_AFTER_FREE)
 
     def reach_in(self, actor: Actor, args: tuple[Any, ...]) -> Reach:
@@ -116,6 +119,13 @@ def _positional(method: Callable[..., Any], actor: Actor, args: Any, kwargs: Any
     bound = inspect.signature(method).bind(actor, *args, **kwargs)
     bound.apply_defaults()
     return bound.args[1:]
+
+
+def _takes_nothing(method: Callable[..., Any]) -> bool:
+    """Whether a method has no parameter but ``self``."""
+    code = getattr(method, "__code__", None)
+    variable = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    return code is not None and (code.co_argcount, code.co_kwonlyargcount, code.co_flags & variable) == (1, 0, 0)
 
 
 def _expression(function: Callable[..., Any]) -> str:
@@ -193,8 +203,12 @@ def operation(
                 args = _positional(method, actor, args, kwargs)
             return (yield (spec, actor, args))
 
-        # A generator-based coroutine and not an awaitable object: it is the cheapest thing Python can await.
-        message = types.coroutine(ask)
+        def ask_bare(actor: Actor) -> Generator[Message, Any, Any]:
+            return (yield (spec, actor, ()))
+
+        # A generator-based coroutine and not an awaitable object: it is the cheapest thing Python can await.  Most
+        # operations take no arguments, and packing none into a tuple and a dict takes as long as the rest.
+        message: Callable[..., Any] = types.coroutine(ask_bare if _takes_nothing(method) else ask)
         message.__name__ = method.__name__
         message.__qualname__ = method.__qualname__
         message.__module__ = method.__module__
@@ -245,6 +259,9 @@ class Actor:
 
     def __init__(self, name: str, container: Actor | None = None) -> None:
         self.name = name
+        # Also in the instance: drivers look at both in every step, and Python finds them there much faster.
+        self.tombstone = None
+        self.guarded = ()
         if container is not None:
             container.embedded += (self,)
 
@@ -272,11 +289,8 @@ class Actor:
 class Clock:
     """Virtual time as operations marked ``clock=True`` see it; a driver advances it."""
 
-    __slots__ = ("now",)
-
-    def __init__(self) -> None:
-        self.now = 0
-        """Jiffies since the start of the run; ``HZ`` of them are a second."""
+    now: int = 0
+    """Jiffies since the start of the run; ``HZ`` of them are a second."""
 
 
 class Timed(Actor):

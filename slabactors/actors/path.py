@@ -7,7 +7,7 @@ of the path serves; none of them is tied to an event loop.
 from __future__ import annotations
 
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from slabactors.actors.actor import Message
@@ -59,6 +59,30 @@ class Join(Request):
 
     def __init__(self, task: Task[Any]) -> None:
         self.task = task
+
+
+class Parallel(Request):
+    """Start some paths, one after the other, and wait until all of them have returned.
+
+    One request and not a spawn and a join for each: every execution of a search begins like this.
+
+    Args:
+        paths: what to start; a bare coroutine goes by its function's name.
+
+    Attributes:
+        begun: how many the driver has begun to start.
+    """
+
+    __slots__ = ("begun", "paths")
+
+    def __init__(self, paths: Sequence[Spawn[Any] | Coroutine[Any, Any, Any]]) -> None:
+        self.paths = paths
+        self.begun = 0
+
+    def close(self) -> None:
+        """Nobody will start the rest; unless they are closed they complain that nobody ever awaited them."""
+        for path in self.paths[self.begun :]:
+            (path.coroutine if isinstance(path, Spawn) else path).close()
 
 
 class Sleep(Request):
@@ -116,20 +140,11 @@ async def join(task: Task[T]) -> T:
 
 async def parallel(*paths: Spawn[Any] | Coroutine[Any, Any, Any]) -> list[Any]:
     """Start some paths, wait for all of them, and give their results in order."""
-    requests = [path if isinstance(path, Spawn) else Spawn(path) for path in paths]
-    tasks = []
+    request = Parallel(paths)
     try:
-        for request in requests:
-            task: Task[Any] = await _serve(request)
-            tasks.append(task)
+        results: list[Any] = await _serve(request)
     finally:
-        # When the run ends here, those not started yet would complain that nobody ever awaited them.
-        for request in requests[len(tasks) + 1 :]:
-            request.coroutine.close()
-    results = []
-    for task in tasks:
-        result = await join(task)
-        results.append(result)
+        request.close()
     return results
 
 

@@ -130,6 +130,9 @@ def verify(
     preemptions: Annotated[
         int | None, Parameter(help="All schedules with none, one ... at most so many preemptions instead.")
     ] = None,
+    delays: Annotated[
+        int | None, Parameter(help="All schedules with none, one ... at most so many delays of a round instead.")
+    ] = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
     save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
@@ -146,6 +149,7 @@ def verify(
         policy=policy,
         search=search,
         preemptions=preemptions,
+        delays=delays,
         runs=runs,
         seconds=time,
         save=save,

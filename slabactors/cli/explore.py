@@ -130,8 +130,27 @@ def as_json(
         "exhaustive": False,
         "verdict": result.verdict,
         "sometimes": result.sometimes,
+        "strategies": {
+            name: {"executions": share.executions, "found": share.found, "first_found": result.first_found(name)}
+            for name, share in result.shares.items()
+        },
         "findings": [report.as_json() for report in reports],
     }
+
+
+def print_shares(result: SearchResult) -> None:
+    """Which member of a portfolio has found what; nothing when there is only one."""
+    if len(result.shares) < 2:
+        return
+    rows = [
+        (name, f"{share.found} of {share.executions}", result.first_found(name))
+        for name, share in result.shares.items()
+    ]
+    name_width = max(len(name) for name, _, _ in rows)
+    share_width = max(len(share) for _, share, _ in rows)
+    for name, share, first in rows:
+        say(f"{name:{name_width}}  {share:>{share_width}} executions broke, {first} found first")
+    say()
 
 
 def print_result(program: BoundScenario, result: SearchResult, reports: list[Report]) -> None:
@@ -154,4 +173,5 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
             say("Undetermined: interrupted before a bug was found.")
         case _:
             say()
+            print_shares(result)
             say(f"{counted(len(result.found), 'distinct bug')}.")

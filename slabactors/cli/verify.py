@@ -19,7 +19,7 @@ from slabactors.cli.report import (
 )
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError
-from slabactors.explore.bounded import BoundedResult, search_bounded
+from slabactors.explore.bounded import Bounded, BoundedResult, DelayBounded, PreemptionBounded, search_bounded
 from slabactors.explore.campaign import Found, SearchResult
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.fewest import Budget, Fewest
@@ -42,6 +42,7 @@ def verify_scenario(
     policy: str | None,
     search: str,
     preemptions: int | None,
+    delays: int | None,
     runs: int | None,
     seconds: float | None,
     save: Path | None,
@@ -55,21 +56,26 @@ def verify_scenario(
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 60")
     if preemptions is not None and preemptions < 0:
         raise UsageError(f"--preemptions must be at least 0, not {preemptions}.\n  Type for example: --preemptions 2")
+    if delays is not None and delays < 0:
+        raise UsageError(f"--delays must be at least 0, not {delays}.\n  Type for example: --delays 2")
+    if preemptions is not None and delays is not None:
+        raise UsageError("--preemptions and --delays are two bounds, and a search has one.\n  Leave one of them out.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     if save is not None:
         check_directory(save)
     program = program.under(TimePolicy(policy) if policy is not None else None)
     time = program.scenario.time
-    if preemptions is None:
+    by, bound = (DelayBounded, delays) if delays is not None else (PreemptionBounded, preemptions)
+    if bound is None:
         result = explored(program, time, search, runs, seconds)
         reports = shrunken_reports(program, result, time, reduce=reduce)
         document = as_json(program, result, reports, time)
         show = partial(print_result, program, result, reports, time)
     else:
-        bounded = explored_bounded(program, time, preemptions, runs, seconds)
-        reports = bounded_reports(program, bounded, time, reduce=reduce)
-        document = bounded_json(program, bounded, reports, time)
-        show = partial(print_bounded, program, bounded, reports, time)
+        bounded = explored_bounded(program, time, by, bound, runs, seconds)
+        reports = bounded_reports(program, bounded, time, by, reduce=reduce)
+        document = bounded_json(program, bounded, reports, time, by)
+        show = partial(print_bounded, program, bounded, reports, time, by)
     unsaved: OutputError | None = None
     if save is not None:
         try:
@@ -178,13 +184,18 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
 
 
 def explored_bounded(
-    program: BoundScenario, time: TimePolicy, preemptions: int, runs: int | None, seconds: float | None
+    program: BoundScenario,
+    time: TimePolicy,
+    by: type[Bounded],
+    bound: int,
+    runs: int | None,
+    seconds: float | None,
 ) -> BoundedResult:
-    """Search by preemptions; Ctrl-C ends it with what was found so far."""
+    """Search bound after bound; Ctrl-C ends it with what was found so far."""
     found = BoundedResult(SearchResult())
-    with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", preemptions + 1) as progress:
+    with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", bound + 1) as progress:
         for found in search_bounded(
-            program, preemptions=preemptions, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set
+            program, bound=bound, by=by, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set
         ):
             progress.update(found.bound, len(found.result.found))
         if interrupted.is_set():
@@ -192,28 +203,30 @@ def explored_bounded(
     return found
 
 
-def bounded_reports(program: BoundScenario, searched: BoundedResult, time: TimePolicy, *, reduce: bool) -> list[Report]:
-    """Shrink every bug of a search by preemptions, which has proved already how few each needs."""
+def bounded_reports(
+    program: BoundScenario, searched: BoundedResult, time: TimePolicy, by: type[Bounded], *, reduce: bool
+) -> list[Report]:
+    """Shrink every bug of a search within bounds; one by preemptions has proved already how few each needs."""
 
     def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
         shrunken = shrink(program, found.record, found.signature, budget=budget, fewest=fewest, time=time)
         return shrunken, len(found.record)
 
     found = list(searched.result.found.values())
-    fewest = Fewest.of(program, searched, time=time)
-    return shrink_each(program, found, shorten, fewest, strategy="preemption-bounded", seed=0, time=time, reduce=reduce)
+    fewest = Fewest.of(program, searched, time=time) if by is PreemptionBounded else Fewest(program, time=time)
+    return shrink_each(program, found, shorten, fewest, strategy=by.name, seed=0, time=time, reduce=reduce)
 
 
 def bounded_json(
-    program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy
+    program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy, by: type[Bounded]
 ) -> dict[str, Any]:
-    """The result of a search by preemptions as ``--json`` prints it."""
+    """The result of a search within bounds as ``--json`` prints it."""
     result = found.result
     return {
         "scenario": program.scenario.name,
         "lifecycle": program.lifecycle.name,
         "parameters": program.settings,
-        "strategy": "preemption-bounded",
+        "strategy": by.name,
         "seed": 0,
         "time": time.value,
         "executions": result.executions,
@@ -221,18 +234,20 @@ def bounded_json(
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
         "pipelined": result.pipelined,
-        "preemptions_exhausted": found.exhausted,
+        f"{by.unit}s_exhausted": found.exhausted,
         "exhaustive": found.complete and not result.bounded,
         "verdict": found.verdict,
         "sometimes": result.sometimes,
         "findings": [
-            report.as_json() | {"preemptions_needed": found.first_bound[report.finding.signature]} for report in reports
+            report.as_json() | {f"{by.unit}s_needed": found.first_bound[report.finding.signature]} for report in reports
         ],
     }
 
 
-def print_bounded(program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy) -> None:
-    """The result of a search by preemptions for a person."""
+def print_bounded(
+    program: BoundScenario, found: BoundedResult, reports: list[Report], time: TimePolicy, by: type[Bounded]
+) -> None:
+    """The result of a search within bounds for a person."""
     result = found.result
     say(
         f"{program.scenario.name} under {program.lifecycle.name}, {time.value} time: "
@@ -245,14 +260,14 @@ def print_bounded(program: BoundScenario, found: BoundedResult, reports: list[Re
         needed = found.first_bound[report.finding.signature]
         fewer = "" if needed == 0 else f"; all schedules with {needed - 1} were explored, and none shows it"
         say()
-        say(f"   needs {counted(needed, 'preemption')}{fewer}")
+        say(f"   needs {counted(needed, by.unit)}{fewer}")
     if reports:
         say()
     explored = "no bound was explored to its end"
     if found.complete:
         explored = "there are no other schedules"
     elif found.exhausted >= 0:
-        explored = f"all schedules with at most {counted(found.exhausted, 'preemption')} were explored"
+        explored = f"all schedules with at most {counted(found.exhausted, by.unit)} were explored"
     match found.verdict:
         case "verified":
             say(f"Verified: no schedule breaks it; {explored}.")

@@ -1,8 +1,10 @@
-"""Search by the number of preemptions: all schedules with none, then all with one ... so the first failure has fewest.
+"""Search within a bound: all schedules that cost nothing, then all that cost one ... so the first failure is cheapest.
 
-A preemption is a switch away from a path that could have gone on, or a timer that fires while one could have; switches
-at which the path waits or ends are free.  Nothing is reduced: it is for small bounds, and for the proof that a bug
-needs as many preemptions as it is found with.
+What costs is a departure from what a plain scheduler would do.  By *preemptions*: a switch away from a path that could
+have gone on, or a timer that fires while one could have; switches at which the path waits or ends are free.
+By *delays*: the plain scheduler goes round in the order of age and leaves a path only when it waits or ends; each path
+that is passed over costs one, also there.  Nothing is reduced: it is for small bounds, and for the proof that a bug
+needs as much as it is found with.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import time as wall
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from slabactors.explore.campaign import REPORT_SECONDS, SearchResult, run_once
 from slabactors.explore.determinism import check_determinism, not_repeated
@@ -23,24 +26,26 @@ from slabactors.runtime.tripwires import guarded_search
 class _Choice:
     """One point of the schedule under way: what could be picked there, cheapest first, and what is."""
 
-    options: list[int]
-    costs: list[int]
+    options: Sequence[int]
+    costs: Sequence[int]
     met: tuple[object, ...]
     """What there was to choose from when it was first come to: paths with their operations, or how many values."""
     index: int = 0
 
 
-class PreemptionBounded:
-    """Every schedule with at most so many preemptions, one run each, in a fixed order.
+class Bounded:
+    """Every schedule that costs at most so much, one run each, in a fixed order.
 
     Args:
-        bound: how many.
+        bound: how much.
 
     Attributes:
-        cut: some schedule would have needed more.
+        cut: some schedule would have cost more.
     """
 
-    name = "preemption-bounded"
+    name = "bounded"
+    unit = ""
+    """What one is called that costs one."""
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
@@ -49,6 +54,16 @@ class PreemptionBounded:
         self._position = 0
         self._spent = 0
         self._simulation: Simulation | None = None
+
+    @staticmethod
+    def options(enabled: Sequence[SimPath], last: int) -> tuple[list[SimPath], list[int]]:
+        """Who could be next, cheapest first, with what each costs.
+
+        Args:
+            enabled: who could.
+            last: number of the path that took the step before; -1 when there is none.
+        """
+        raise NotImplementedError
 
     def follow(self, simulation: Simulation) -> None:
         """The run that is about to start."""
@@ -60,23 +75,26 @@ class PreemptionBounded:
         """The path of this schedule."""
         simulation = self._simulation
         assert simulation is not None
-        last = next((number for number in reversed(simulation.record) if number >= 0), None)
-        met = tuple((path.id, path.request[0].name) for path in enabled)
+        met = tuple([(path.id, path.request[0].name) for path in enabled])
         if self._position == len(self._stack):
-            running = any(path.id == last and path.deadline is None for path in enabled)  # a sleeper waits for time
-            order = sorted(enabled, key=lambda path: (path.id != last, path.id))
-            costs = [int(running and path.id != last) for path in order]
-            affordable = sum(self._spent + cost <= self.bound for cost in costs)
-            self.cut = self.cut or affordable < len(order)
-            self._stack.append(_Choice([path.id for path in order[:affordable]], costs[:affordable], met))
+            self._stack.append(self._affordable(enabled, simulation.record, met))
         choice = self._next(met)
-        chosen = choice.options[choice.index]
-        return next(path for path in enabled if path.id == chosen)
+        return simulation.paths[choice.options[choice.index]]
+
+    def _affordable(self, enabled: Sequence[SimPath], record: Sequence[int], met: tuple[object, ...]) -> _Choice:
+        position = len(record) - 1
+        while position >= 0 and record[position] < 0:  # values that were chosen since
+            position -= 1
+        paths, costs = self.options(enabled, record[position] if position >= 0 else -1)
+        left = self.bound - self._spent
+        affordable = sum(cost <= left for cost in costs)
+        self.cut = self.cut or affordable < len(costs)
+        return _Choice([path.id for path in paths[:affordable]], costs[:affordable], met)
 
     def choose(self, count: int) -> int:
         """The value of this schedule; every value costs nothing."""
         if self._position == len(self._stack):
-            self._stack.append(_Choice(list(range(count)), [0] * count, (count,)))
+            self._stack.append(_Choice(range(count), [0] * count, (count,)))
         choice = self._next((count,))
         return choice.options[choice.index]
 
@@ -99,14 +117,42 @@ class PreemptionBounded:
         return False
 
 
+class PreemptionBounded(Bounded):
+    """Every schedule with at most so many preemptions."""
+
+    name = "preemption-bounded"
+    unit = "preemption"
+
+    @staticmethod
+    def options(enabled: Sequence[SimPath], last: int) -> tuple[list[SimPath], list[int]]:
+        """Who took the last step goes on; whoever else costs one, unless it cannot."""
+        order = sorted(enabled, key=lambda path: (path.id != last, path.id))
+        running = order[0].id == last
+        return order, [0, *[int(running)] * (len(order) - 1)]
+
+
+class DelayBounded(Bounded):
+    """Every schedule with at most so many delays."""
+
+    name = "delay-bounded"
+    unit = "delay"
+
+    @staticmethod
+    def options(enabled: Sequence[SimPath], last: int) -> tuple[list[SimPath], list[int]]:
+        """Who took the last step goes on, or the next in the round; each that is passed over costs one."""
+        order = sorted(enabled, key=attrgetter("id"))
+        first = next((index for index, path in enumerate(order) if path.id >= last), 0)
+        return order[first:] + order[:first], list(range(len(order)))
+
+
 @dataclass(slots=True)
 class BoundedResult:
-    """How far a search by preemptions has come.
+    """How far a search within bounds has come.
 
     Attributes:
         result: executions and what was found, in all.
         bound: the bound under way, or the last one.
-        first_bound: for each signature, the bound at which it was found: no schedule with fewer preemptions shows it.
+        first_bound: for each signature, the bound at which it was found: no cheaper schedule shows it.
         exhausted: the last bound that was explored to its end; -1 for none.
         complete: no schedule was cut by that bound: those were all there are.
     """
@@ -129,7 +175,8 @@ class BoundedResult:
 def search_bounded(
     program: Program,
     *,
-    preemptions: int,
+    bound: int,
+    by: type[Bounded] = PreemptionBounded,
     time: TimePolicy | None = None,
     runs: int | None = None,
     seconds: float | None = None,
@@ -139,7 +186,8 @@ def search_bounded(
 
     Args:
         program: what to run.
-        preemptions: the largest bound.
+        bound: the largest one.
+        by: what costs.
         time: overrides the program's own policy.
         runs: give up after so many executions.
         seconds: give up after so much wall time.
@@ -153,13 +201,13 @@ def search_bounded(
     found = BoundedResult(SearchResult(sometimes=dict.fromkeys(program.sometimes, False)))
     result = found.result
     started = reported = wall.monotonic()
-    for bound in range(preemptions + 1):
-        found.bound = bound
-        strategy = PreemptionBounded(bound)
+    for under_way in range(bound + 1):
+        found.bound = under_way
+        strategy = by(under_way)
         while True:
             run_once(program, strategy, result, time=time)
             for name in result.found:
-                found.first_bound.setdefault(name, bound)
+                found.first_bound.setdefault(name, under_way)
             now = wall.monotonic()
             result.seconds = now - started
             if now - reported >= REPORT_SECONDS:
@@ -171,7 +219,7 @@ def search_bounded(
             if late or (runs is not None and result.executions >= runs) or stop():
                 yield found
                 return
-        found.exhausted = bound
+        found.exhausted = under_way
         found.complete = not strategy.cut
         if found.complete:
             break

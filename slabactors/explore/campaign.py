@@ -11,7 +11,7 @@ from slabactors.errors import UnknownName
 from slabactors.explore.determinism import check_determinism
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Program
-from slabactors.explore.strategy import STRATEGIES
+from slabactors.explore.strategy import STRATEGIES, member_of
 from slabactors.runtime.simulated import Strategy
 from slabactors.runtime.step import Ending, Outcome, TimePolicy
 from slabactors.runtime.tripwires import guarded_search
@@ -33,6 +33,7 @@ class Found:
         record: that execution's choices.
         execution: its number, from 0.
         count: executions that showed it.
+        strategy: which one picked the steps of that execution; of a portfolio, the member.
     """
 
     signature: str
@@ -40,6 +41,20 @@ class Found:
     record: list[int]
     execution: int
     count: int = 1
+    strategy: str = ""
+
+
+@dataclass(slots=True)
+class Share:
+    """What one strategy has done of a search; of a portfolio, one member.
+
+    Attributes:
+        executions: how many it has played.
+        found: in how many of them something broke.
+    """
+
+    executions: int = 0
+    found: int = 0
 
 
 @dataclass(slots=True)
@@ -56,6 +71,7 @@ class SearchResult:
         sometimes: for each sentence of `Program.sometimes`, whether a run has reached it.
         all_reached: whether each was.
         finished: false while it goes on, and when it was interrupted.
+        shares: what each strategy has done, by name, in the order of their first turns.
     """
 
     executions: int = 0
@@ -67,6 +83,11 @@ class SearchResult:
     sometimes: dict[str, bool] = field(default_factory=dict)
     all_reached: bool = False
     finished: bool = False
+    shares: dict[str, Share] = field(default_factory=dict)
+
+    def first_found(self, strategy: str) -> int:
+        """How many distinct bugs a strategy was the first to find."""
+        return sum(found.strategy == strategy for found in self.found.values())
 
     @property
     def verdict(self) -> str:
@@ -137,11 +158,17 @@ def run_once(program: Program, picker: Strategy, result: SearchResult, *, time: 
     result.deliveries += outcome.deliveries
     if execution.simulation.pipelined:
         result.pipelined += 1
+    member = member_of(picker)
+    share = result.shares.get(member)
+    if share is None:
+        share = result.shares[member] = Share()
+    share.executions += 1
     if outcome.bug is not None:
+        share.found += 1
         name = signature(outcome)
         known = result.found.get(name)
         if known is None:
-            result.found[name] = Found(name, outcome, list(execution.simulation.record), number)
+            result.found[name] = Found(name, outcome, list(execution.simulation.record), number, strategy=member)
         else:
             known.count += 1
     elif outcome.ending is Ending.BOUND:

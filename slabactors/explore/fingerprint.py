@@ -12,13 +12,13 @@ Not part of the state: what is only told about a run (names of what freed an obj
 from __future__ import annotations
 
 import gc
-import inspect
 import marshal
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
+from operator import attrgetter, itemgetter, methodcaller
 from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
@@ -33,8 +33,8 @@ from typing import Any
 
 from slabactors.actors import Actor, Clock, Timed, parallel
 from slabactors.errors import SlabactorsError
+from slabactors.runtime.guided import EARLY
 from slabactors.runtime.simulated import SimPath, Simulation
-from slabactors.runtime.step import TimePolicy
 
 DIGEST_BYTES = 16
 """With a hundred million states, two of them share a digest of this size with a chance of 1 in 10^22."""
@@ -51,8 +51,9 @@ _ITERATORS: tuple[type, ...] = (
     map,
     filter,
 )
-_ASK = inspect.unwrap(Timed.expire, stop=lambda function: True).__code__
-"""The code that every operation's message is made by."""
+_REDUCIBLE = (attrgetter, itemgetter, methodcaller)
+_ASKS = Actor.__init__.__code__.co_filename
+"""The file of the generators that make the messages of operations."""
 DRIVER_ATTRIBUTES = frozenset(("tombstone", "guarded", "pending_timer", "holder", "armed", "deadline", "clock"))
 """Attributes of actors that are encoded in a way of their own, or not at all."""
 
@@ -106,8 +107,8 @@ class Fingerprint:
         self._seen.clear()
         self._kept.clear()
         self._now = simulation.clock.now
-        adversarial = simulation.time is TimePolicy.ADVERSARIAL
-        self._early_firings_max = getattr(simulation, "early_firings_max", 0) if adversarial else 0
+        early = simulation.time in EARLY
+        self._early_firings_max = getattr(simulation, "early_firings_max", 0) if early else 0
         self._roots = {id(path.coroutine): path.key for path in simulation.paths if path.timer is None}
 
     # -- paths -----------------------------------------------------------------------------------------------------
@@ -115,8 +116,9 @@ class Fingerprint:
     def _path(self, path: SimPath) -> Any:
         asleep = None if path.deadline is None else path.deadline - self._now
         operation, actor, args = path.request
-        waiting = asleep is None and path.joins and not path.joins[-1].done
-        request = None if waiting else (id(operation), self._value(actor), self._value(args))
+        gathers = None if path.gathers is None else tuple([self._value(child) for child in path.gathers])
+        waits = gathers is not None or (asleep is None and path.joins and not path.joins[-1].done)
+        request = gathers if waits else (id(operation), self._value(actor), self._value(args))
         return path.key, path.daemon, asleep, request, self._suspended(path.coroutine)
 
     def _suspended(self, coroutine: Any) -> Any:
@@ -126,11 +128,10 @@ class Fingerprint:
         if frame is None:
             return "over"
         code = frame.f_code
-        if code is _ASK:
+        if code.co_filename == _ASKS and code.co_name.startswith("ask"):
             return "asks"  # the message says it all
         if code is parallel.__code__:
-            # Whom it waits for at the moment follows from who is done.
-            return "parallel", tuple([self._value(task) for task in frame.f_locals["tasks"]])
+            return "parallel"  # whom it waits for is known of the path
         held = gc.get_referents(coroutine)
         start = len(held) - held[::-1].index(code)
         return (
@@ -203,7 +204,7 @@ class Fingerprint:
             return ("suspended", self._suspended(value)) if root is None else ("path", root)
         if kind is range:
             return "range", value.start, value.stop, value.step
-        if isinstance(value, _ITERATORS):
+        if isinstance(value, _ITERATORS + _REDUCIBLE):
             return "iterator", id(kind), self._value(value.__reduce__())
         return "object", id(kind), *[(name, self._value(one)) for name, one in self._fields_of(value, kind)]
 

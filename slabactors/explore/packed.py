@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from slabactors.errors import KernelBug
-from slabactors.explore.tables import Ask, Await, Over, Stepped, Tables
+from slabactors.explore.tables import Ask, Await, Over, Results, Stepped, Tables
 from slabactors.runtime.step import Decision
 
 PATH_BITS: Final = 4
@@ -183,7 +183,8 @@ class PackedSearch:
                 ends = [tables.places[child].known[self._place(state, child)].does for child in does.children]
                 if all(isinstance(end, Over) for end in ends):
                     results = tuple(end.result for end in ends if isinstance(end, Over))
-                    state += self._moved(path, place, tables.place_after(path, place, results))
+                    replies = (Results(results),) if does.together else results
+                    state += self._moved(path, place, tables.place_after(path, place, replies))
                     moved = True
         return state
 

@@ -14,7 +14,7 @@ from slabactors.explore.replay import ReplayStrategy
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import Decision
 
-NOBODY: Final = SimPath(-1, "nobody", "", None, 0)
+NOBODY: Final = SimPath(-1, None)
 """Picked when nobody can move, which is asked only to hear a schedule complain."""
 
 

@@ -61,6 +61,7 @@ class States:
 
     name = "states"
     forced = True
+    reduces = False
 
     def __init__(self) -> None:
         self.stack: list[Fork] = []

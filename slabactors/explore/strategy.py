@@ -6,8 +6,10 @@ can draw what it draws once a run and learn from the run before.  Everything ran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 from random import Random
+from struct import Struct
 from typing import Final
 
 from slabactors.actors import Operation
@@ -20,6 +22,15 @@ def stream(seed: int | str) -> Random:
     return Random(f"slabactors {seed}")
 
 
+_DRAWN_AT_ONCE: Final = 1024
+_BLOCK: Final = Struct(f"<{_DRAWN_AT_ONCE}H")
+
+
+def _draws(source: Random) -> Iterator[int]:
+    """Random numbers of `DRAW_BITS` bits without end, some of them drawn at once: that is felt in every step."""
+    return chain.from_iterable(map(_BLOCK.unpack, map(source.randbytes, repeat(_BLOCK.size))))
+
+
 class RandomWalk:
     """Every enabled message is as likely as any other.
 
@@ -30,7 +41,10 @@ class RandomWalk:
     name = "random"
 
     def __init__(self, seed: int | str) -> None:
-        self.random = stream(seed).random
+        source = stream(seed)
+        self.random = source.random
+        self.draws = _draws(source) if type(self).pick is RandomWalk.pick else None
+        """For the driver, which takes one for each step instead of asking; none for those that pick in another way."""
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """Any of them."""
@@ -41,8 +55,18 @@ class RandomWalk:
         return int(self.random() * count)
 
 
-DEPTH_MAX: Final = 5
-"""The most ordering constraints that PCT tries to hit in one run."""
+CHANGES: Final = (0, 1, 1, 2, 2, 2, 3, 3, 3, 4)
+"""How often PCT lowers a priority in a run: one of these, each as likely as the others.
+
+A bug of depth d takes d - 1 lowerings.  Most of those known have depth 2 to 4; a starved path takes none.
+"""
+
+HORIZON_DECAY: Final = 0.9
+"""How fast PCT forgets how many contested steps a run had.
+
+It spreads its change points over as many.  Were it the most ever seen, one long run would blunt it for all that are
+shorter; were it the last run's, a short one would hide the end of the next.
+"""
 
 FAIR_AFTER: Final = 2_000
 """Choices after which PCT goes on by a random walk, so that a path that waits for a starved one is not waited for."""
@@ -54,31 +78,39 @@ class Pct:
     Burckhardt, Kothari, Musuvathi, Nagarakatte: A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs.
     Two changes: priorities are lowered only before steps at an actor that several paths were seen at, since steps that
     nobody contends for waste the few chances; and the depth is drawn anew for each run.
+
+    Args:
+        seed: anything printable.
+        depth: of the bugs to look for in every run, instead of one that is drawn.
     """
 
     name = "pct"
 
-    def __init__(self, seed: int | str) -> None:
-        self._stream = stream(seed)
-        self.random = self._stream.random
-        self._visitor: dict[str, str | None] = {}
-        """Who was seen at an actor; None when several were."""
-        self._contested_max = 1
+    def __init__(self, seed: int | str, *, depth: int | None = None) -> None:
+        self._changes = CHANGES if depth is None else (depth - 1,)
+        self.random = stream(seed).random
+        self._visitor: dict[str, str] = {}
+        """Who was seen first at an actor."""
+        self._shared: set[str] = set()
+        """Actors at which several were seen."""
+        self._horizon = 1.0
         self._contested = 0
         self._lowered = 0.0
         self._choices = 0
         self._priority: dict[SimPath, float] = {}
         self._change_at: set[int] = set()
+        self._simulation: Simulation | None = None
 
     def follow(self, simulation: Simulation) -> None:
-        """A new run: new priorities, new change points."""
-        self._contested_max = max(self._contested_max, self._contested)
+        """A new run: new priorities, and new change points among as many contested steps as lately there were."""
+        self._horizon = max(1.0, HORIZON_DECAY * self._horizon, self._contested)
         self._contested = 0
         self._choices = 0
         self._lowered = 0.0
         self._priority = {}
-        changes = int(self.random() * DEPTH_MAX)
-        self._change_at = {int(self.random() * self._contested_max) for _ in range(changes)}
+        self._simulation = simulation
+        changes = self._changes[int(self.random() * len(self._changes))]
+        self._change_at = {int(self.random() * self._horizon) for _ in range(changes)}
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """The one of highest priority, unless it is lowered now."""
@@ -86,11 +118,12 @@ class Pct:
         if self._choices > FAIR_AFTER:
             return enabled[int(self.random() * len(enabled))]
         priority = self._priority
-        for path in enabled:
-            if path not in priority:
+        simulation = self._simulation
+        if simulation is not None and len(priority) < len(simulation.paths):
+            for path in simulation.paths[len(priority) :]:
                 priority[path] = 1.0 + self.random()
         path = max(enabled, key=priority.__getitem__)
-        if self._is_contested(path):
+        if path.request[1].name in self._shared or self._meets(path):
             number = self._contested
             self._contested += 1
             if number in self._change_at:
@@ -99,12 +132,13 @@ class Pct:
                 path = max(enabled, key=priority.__getitem__)
         return path
 
-    def _is_contested(self, path: SimPath) -> bool:
+    def _meets(self, path: SimPath) -> bool:
+        """Whether somebody else was seen at the actor that a path is about to reach."""
         name = path.request[1].name
-        seen = self._visitor.setdefault(name, path.key)
-        if seen is not None and seen != path.key:
-            self._visitor[name] = seen = None
-        return seen is None
+        if self._visitor.setdefault(name, path.key) == path.key:
+            return False
+        self._shared.add(name)
+        return True
 
     def choose(self, count: int) -> int:
         """Any value."""
@@ -154,9 +188,10 @@ def _meet(one: Operation, other: Operation) -> bool:
 
 
 class Urw:
-    """A path is as likely as it has steps left, by what earlier runs showed (URW).
+    """A path is as likely as it has steps left, by what earlier runs showed, those of its children included (URW).
 
-    Nearly uniform over interleavings where nothing waits, which a walk that is uniform at each step is not.
+    Uniform over interleavings where nothing waits, which a walk that is uniform at each step is not.
+    Zhao, Wolff, Mathur, Roychoudhury: Selectively Uniform Concurrency Testing.
     """
 
     name = "urw"
@@ -164,61 +199,109 @@ class Urw:
     def __init__(self, seed: int | str) -> None:
         self.random = stream(seed).random
         self._expected: dict[str, float] = {}
-        self._taken: dict[str, int] = {}
+        """Steps of a path and of all that it spawns, by its key: a moving average."""
+        self._left: list[float] = []
+        """Steps left of each path of the run, by number; a child's are its spawner's until it is spawned."""
+        self._played = 0
+        self._simulation: Simulation | None = None
 
     def follow(self, simulation: Simulation) -> None:
-        """A new run: what the one before took is what to expect, as a moving average."""
-        for key, taken in self._taken.items():
-            self._expected[key] = 0.75 * self._expected.get(key, taken) + 0.25 * taken
-        self._taken = {}
+        """A new run: what the one before took is part of what to expect."""
+        if self._simulation is not None:
+            self._learn(self._simulation)
+        self._left = []
+        self._played = 0
+        self._simulation = simulation
+
+    def _learn(self, simulation: Simulation) -> None:
+        paths = simulation.paths
+        taken = [0] * len(paths)
+        for number in simulation.record:
+            if number >= 0:
+                taken[number] += 1
+        for path in reversed(paths):
+            if path.parent is not None:  # who is spawned comes after its spawner
+                taken[path.parent.id] += taken[path.id]
+        expected = self._expected
+        for path in paths:
+            known = expected.get(path.key)
+            new = taken[path.id]
+            expected[path.key] = new if known is None else 0.75 * known + 0.25 * new
 
     def pick(self, enabled: Sequence[SimPath]) -> SimPath:
         """One of them, by how much it has left; at least one step each."""
-        weights = [max(1.0, self._expected.get(path.key, 1.0) - self._taken.get(path.key, 0)) for path in enabled]
+        simulation = self._simulation
+        assert simulation is not None
+        left = self._left
+        record = simulation.record
+        for path in simulation.paths[len(left) :]:
+            steps = self._expected.get(path.key, 1.0)
+            left.append(steps)
+            if path.parent is not None:
+                left[path.parent.id] -= steps
+        for number in record[self._played :]:
+            if number >= 0:
+                left[number] -= 1.0
+        self._played = len(record)
+        weights = [left[path.id] if left[path.id] > 1.0 else 1.0 for path in enabled]
         point = self.random() * sum(weights)
-        chosen = enabled[-1]
         for path, weight in zip(enabled, weights, strict=True):
             point -= weight
             if point < 0:
-                chosen = path
-                break
-        self._taken[chosen.key] = self._taken.get(chosen.key, 0) + 1
-        return chosen
+                return path
+        return enabled[-1]
 
     def choose(self, count: int) -> int:
         """Any value."""
         return int(self.random() * count)
 
 
+TURNS: Final = (RandomWalk, Pct, Pos, Pct, Urw, Pct)
+"""Whose turn it is, run after run.
+
+PCT has every other one: the more steps a run has, the further it is ahead, and it is never far behind.
+"""
+
+
 class Portfolio:
-    """Random walk, PCT, POS and URW in turn, one run each: none of them is best at everything."""
+    """PCT in every other run; in those between, random walk, POS and URW in turn: none of them is best at everything.
+
+    Args:
+        seed: anything printable; each member has a stream of its own.
+
+    Attributes:
+        current: whose turn it is.
+    """
 
     name = "portfolio"
 
     def __init__(self, seed: int | str) -> None:
-        self._members: list[RandomWalk | Pct | Pos | Urw] = [
-            RandomWalk(f"{seed} random"),
-            Pct(f"{seed} pct"),
-            Pos(f"{seed} pos"),
-            Urw(f"{seed} urw"),
-        ]
+        members = {member: member(f"{seed} {member.name}") for member in TURNS}
+        self._members = [members[member] for member in TURNS]
         self._turn = -1
-        self.current: RandomWalk | Pct | Pos | Urw = self._members[0]
+        self._take(self._members[0])
+
+    def _take(self, member: RandomWalk | Pct | Pos | Urw) -> None:
+        self.current = member
+        # Steps are asked of the member itself: a call in between would be felt in each of them.
+        self.pick = member.pick
+        self.choose = member.choose
+        self.draws = member.draws if isinstance(member, RandomWalk) else None
 
     def follow(self, simulation: Simulation) -> None:
         """A new run: the next member's turn."""
         self._turn += 1
-        self.current = self._members[self._turn % len(self._members)]
-        if not isinstance(self.current, RandomWalk):
-            self.current.follow(simulation)
+        member = self._members[self._turn % len(self._members)]
+        self._take(member)
+        if not isinstance(member, RandomWalk):
+            member.follow(simulation)
 
-    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
-        """As the member whose turn it is."""
-        return self.current.pick(enabled)
 
-    def choose(self, count: int) -> int:
-        """As the member whose turn it is."""
-        return self.current.choose(count)
+def member_of(strategy: Strategy) -> str:
+    """The name of the strategy that picks the steps of the run at hand: of a portfolio, the member whose turn it is."""
+    current = getattr(strategy, "current", strategy)
+    name: str = getattr(current, "name", type(current).__name__)
+    return name
 
 
 class FollowRecord:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
-from slabactors.actors import Actor, Join, Message, Operation, Timed, parallel
+from slabactors.actors import Actor, Join, Message, Operation, Timed
 from slabactors.actors.footprint import Reach
 from slabactors.errors import KernelBug, SlabactorsError
 from slabactors.explore.fingerprint import DRIVER_ATTRIBUTES, Fingerprint, NoFingerprint
@@ -40,9 +40,16 @@ class Ask(NamedTuple):
 
 
 class Await(NamedTuple):
-    """A path waits for some others, each by its number."""
+    """A path waits for another one, by its number, or for what some return together."""
 
     children: tuple[int, ...]
+    together: bool
+
+
+class Results(NamedTuple):
+    """What those returned that a path waited for together."""
+
+    values: tuple[Any, ...]
 
 
 class Over(NamedTuple):
@@ -160,6 +167,7 @@ class _Visit:
     """A guide that follows a schedule, looks at the run where it ends, and gives it up there."""
 
     name = "visit"
+    reduces = False
     forced = True
     exhausted = True
 
@@ -256,6 +264,8 @@ class Tables:
     def _begin(self, simulation: GuidedSimulation) -> None:
         """Learn which paths there are, and which of them are interchangeable."""
         self._quiescent = simulation.time is TimePolicy.QUIESCENT
+        if simulation.invariant is not None:
+            raise NoTables("an invariant is looked at after every step")
         if simulation.timers or simulation.broken or simulation.choosers:
             raise NoTables("something happens before the first step")
         self.keys = [path.key for path in simulation.paths]
@@ -274,14 +284,17 @@ class Tables:
     def _print(self, simulation: Simulation, path: SimPath, does: Ask | Await | Over) -> Any:
         if isinstance(does, Over):
             return "over", _typed((does.result,)), repr(does.raised)
-        return self._place_of.place(simulation, path)
+        place = self._place_of.place(simulation, path)
+        return (does.children, place) if isinstance(does, Await) else place
 
     def _doing(self, simulation: Simulation, path: SimPath, request: Message) -> Ask | Await | Over:
         if path.done:
             check_plain(path.result)
             return Over(path.result)
+        if path.gathers is not None:
+            return Await(tuple(child.id for child in path.gathers), together=True)
         if path.joins and not path.joins[-1].done:
-            return self._awaits(path, path.joins[-1])
+            return Await((path.joins[-1].id,), together=False)
         return self._asks(request)
 
     def _asks(self, request: Message) -> Ask:
@@ -306,15 +319,6 @@ class Tables:
             self.actors.append(States(actor, names))
             self.actors[number].number()
         return number
-
-    def _awaits(self, path: SimPath, child: SimPath) -> Await:
-        """Whom a path waits for: one, or all those of a ``parallel()``."""
-        inner: Any = path.coroutine
-        while getattr(inner.cr_await, "cr_frame", None) is not None:
-            inner = inner.cr_await
-            if inner.cr_code is parallel.__code__:
-                return Await(tuple(task.id for task in inner.cr_frame.f_locals["tasks"]))
-        return Await((child.id,))
 
     # -- learning --------------------------------------------------------------------------------------------------
 
@@ -347,7 +351,7 @@ class Tables:
         request: Any = None
         for reply in given:
             try:
-                request = path.coroutine.send(reply)
+                request = path.coroutine.send([*reply.values] if isinstance(reply, Results) else reply)
             except StopIteration as stop:
                 check_plain(stop.value)
                 return Over(stop.value)
@@ -356,10 +360,10 @@ class Tables:
         if type(request) is tuple:
             return self._asks(request)
         if isinstance(request, Join) and isinstance(request.task, SimPath):
-            return self._awaits(path, request.task)
-        for started in (getattr(request, "coroutine", None), getattr(request, "message", None)):
-            if started is not None:
-                started.close()  # it would complain that nobody ever awaited it
+            return Await((request.task.id,), together=False)
+        for unstarted in (request, getattr(request, "coroutine", None), getattr(request, "message", None)):
+            if unstarted is not None and hasattr(unstarted, "close"):
+                unstarted.close()  # it would complain that nobody ever awaited it
         raise NoTables(f"{path.name} does more than asking and joining ({type(request).__name__})")
 
     def step(self, number: int, place: int, state: int) -> Stepped | None:

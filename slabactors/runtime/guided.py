@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from slabactors.actors import Actor, Message, Operation
 from slabactors.actors.footprint import Reach
-from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError
+from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError, UsageError
 from slabactors.runtime.simulated import SimPath, Simulation, host_error
 from slabactors.runtime.step import CLOCK, Ending, Outcome, TimePolicy, touched_freed, uncaught
 
@@ -98,10 +98,20 @@ class GuidedSimulation(Simulation):
         guide: says what happens.
         early_firings_max: under adversarial time, how often *each* timer may fire while something else could still run.
             (A bound for all of them together would make what one timer may do depend on what others did.)
-        options: as for `Simulation`.
+        options: as for `Simulation`; no invariant when the guide leaves out orders of steps (unless its ``reduces`` is
+            false).
+
+    Raises:
+        UsageError: there is an invariant.
     """
 
     def __init__(self, guide: Guide, *, early_firings_max: int = 1, **options: Any) -> None:
+        if options.get("invariant") is not None and getattr(guide, "reduces", True):
+            raise UsageError(
+                "an invariant is looked at after every step, so no two steps of this program are independent.\n"
+                "  Search it by states, within a bound, or at random: "
+                "verify --search states, verify --preemptions 2, explore"
+            )
         super().__init__(guide, **options)
         self.guide = guide
         self.early_firings_max = early_firings_max
@@ -157,9 +167,22 @@ class GuidedSimulation(Simulation):
                 self._special(path, operation, actor, count)
             if actor.guarded:
                 self._recheck(actor)
+            if self.invariant is not None and self._breaks(path, operation, actor):
+                return
             self.guide.delivered(path, operation, actor, reach, timer=timer, barrier=barrier)
             self._go_on(path, reply, operation, actor)
         self.guide.resumed()
+
+    def _breaks(self, path: SimPath, operation: Operation, actor: Actor) -> bool:
+        """Whether the invariant does not hold after a step; its path goes no further then."""
+        assert self.invariant is not None
+        try:
+            self.invariant()
+        except Exception as raised:
+            self._stop(path, raised, operation, actor)
+            self.guide.delivered(path, operation, actor, operation.reach, timer=False, barrier=False)
+            return True
+        return False
 
     def _go_on(self, path: SimPath, reply: Any, operation: Operation, actor: Actor) -> None:
         """Resume a path after its step."""
@@ -189,12 +212,10 @@ class GuidedSimulation(Simulation):
         """Setting the deadline is a step of its own: it meets every other step that has to do with time."""
         return ARM, CLOCK, (jiffies,)
 
-    def _resume(self, path: SimPath, value: Any) -> None:
+    def _outlives(self, path: SimPath, raised: Exception) -> bool:
         """A path that breaks a rule when it is started or woken stops; whoever did that goes on."""
-        try:
-            super()._resume(path, value)
-        except Exception as raised:
-            self._stop(path, raised, path.request[0], path.request[1])
+        self._stop(path, raised, path.request[0], path.request[1])
+        return True
 
     def _stop(self, path: SimPath, raised: Exception, operation: Operation, actor: Actor) -> None:
         """A path broke a rule: note it, and let the path go no further."""

@@ -34,6 +34,7 @@ from slabactors.actors import (
     Join,
     Message,
     Operation,
+    Parallel,
     Request,
     Sleep,
     Spawn,
@@ -88,6 +89,7 @@ class LivePath(Lineage):
         deadline: when it sleeps or is a timer, in jiffies.
         due: the same moment on the event loop's clock.
         joining: the path it waits for.
+        gathering: all that it waits for, that one among them.
     """
 
     __slots__ = (
@@ -97,6 +99,7 @@ class LivePath(Lineage):
         "deadline",
         "done",
         "due",
+        "gathering",
         "id",
         "joiners",
         "joining",
@@ -120,6 +123,7 @@ class LivePath(Lineage):
         self.due = 0.0
         self.timer: Timed | None = None
         self.joining: LivePath | None = None
+        self.gathering: list[LivePath] = []
         self.joiners: list[LivePath] = []
         self.lanes: dict[str, LivePath] = {}
         self.result: Any = None
@@ -425,6 +429,14 @@ class LiveRuntime:
                 path.joining = child
                 self._rest()
                 return _WAITS
+            case Parallel():
+                for one in request.paths:
+                    request.begun += 1
+                    path.gathering.append(self._start(one if isinstance(one, Spawn) else Spawn(one), path))
+                results = self._gathered(path)
+                if results is _WAITS:
+                    self._rest()
+                return results
             case Choose():
                 value = self._random.randrange(checked_count(request))
                 self._choices.append((path.position, path, value))
@@ -437,6 +449,18 @@ class LiveRuntime:
             case Tell():
                 return self._tell(path, message_of(request.message))
         raise unknown_request(path.name, path.coroutine, request)
+
+    def _gathered(self, path: LivePath) -> Any:
+        """What all those returned that a path gathers, or ``_WAITS`` when it goes on waiting for one of them."""
+        for child in path.gathering:
+            if not child.done:
+                child.joiners.append(path)
+                path.joining = child
+                return _WAITS
+            path.catch_up(child)
+        results = [child.result for child in path.gathering]
+        path.gathering = []
+        return results
 
     def _tell(self, path: LivePath, message: Message) -> None:
         """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
@@ -458,8 +482,10 @@ class LiveRuntime:
         for joiner in path.joiners:
             joiner.joining = None
             joiner.catch_up(path)
-            self._busy += 1
-            joiner.answer.send_nowait(result)
+            answer = self._gathered(joiner) if joiner.gathering else result
+            if answer is not _WAITS:
+                self._busy += 1
+                joiner.answer.send_nowait(answer)
         self._rest()
 
     def _rest(self) -> None:
@@ -503,6 +529,7 @@ class LiveRuntime:
         if path.joining is not None:
             path.joining.joiners.remove(path)
             path.joining = None
+            path.gathering = []
             self._busy += 1
         elif path.deadline is not None:
             self._timers.remove(path)

@@ -10,10 +10,10 @@ their next message has no guard, and nothing is built for a step but the message
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import islice
 from pathlib import Path as FilePath
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol
 
 from slabactors.actors import (
     Actor,
@@ -22,6 +22,7 @@ from slabactors.actors import (
     Join,
     Message,
     Operation,
+    Parallel,
     Request,
     Sleep,
     Spawn,
@@ -48,6 +49,9 @@ from slabactors.runtime.step import (
     uncaught,
     unknown_request,
 )
+
+DRAW_BITS: Final = 16
+"""How many bits there are in each of a strategy's ``draws``."""
 
 
 class Strategy(Protocol):
@@ -89,6 +93,9 @@ class SimPath(Lineage):
         request: the pending message: operation, actor, arguments.
         index: position in the list of enabled paths; -1 when it is not in it.
         deadline: when it sleeps or is a timer, in jiffies.
+        gathers: the paths whose results it waits for together; None when it waits for one.
+        missing: how many of those that it waits for have not returned yet.
+        ready: when its message has a guard, whether that holds.
     """
 
     __slots__ = (
@@ -96,24 +103,25 @@ class SimPath(Lineage):
         "daemon",
         "deadline",
         "done",
+        "gathers",
         "id",
         "index",
         "joiners",
         "joins",
         "last",
+        "missing",
+        "ready",
         "request",
         "result",
         "send",
         "timer",
     )
 
-    def __init__(self, number: int, name: str, lane: str, parent: SimPath | None, ordinal: int) -> None:
-        # No super().__init__(): six paths are made for a run of eighty steps, and the call is felt.
+    def __init__(self, number: int, parent: SimPath | None) -> None:
+        # No super().__init__(): some paths are made for each execution, and the call is felt.  Who makes one names it.
         self.id = number
-        self.name = name
-        self.lane = lane
+        self.lane = ""
         self.parent = parent
-        self.ordinal = ordinal
         self.children = 0
         self._key = None
         self.index = -1
@@ -122,11 +130,14 @@ class SimPath(Lineage):
         self.done = False
         self.deadline: int | None = None
         self.timer: Timed | None = None
+        self.gathers: list[SimPath] | None = None
         self.joiners: tuple[SimPath, ...] = ()
         self.joins: tuple[SimPath, ...] = ()
         self.request: Message = NOTHING
 
+    missing: int
     parent: SimPath | None
+    ready: Callable[[Actor], bool]
     result: Any
     coroutine: Coroutine[Any, Any, Any]
     send: Callable[[Any], Any]
@@ -138,6 +149,11 @@ class SimPath(Lineage):
             # A child may have returned in the step of one that it was waiting for.
             found.extend(grandchild for grandchild in child.joins if grandchild.done)
         return found
+
+
+def _bound(guard: Callable[..., bool], args: tuple[Any, ...]) -> Callable[[Actor], bool]:
+    """A guard with the arguments of its message."""
+    return lambda actor: guard(actor, *args)
 
 
 def _timer_fired(_: Any) -> NoReturn:
@@ -157,7 +173,18 @@ class Simulation:
         observer: called with a `Step` after each delivery.
         starvation_jiffies: when timers may fire early, for how much virtual time at most a path that can move may be
             left waiting by that; None for any time, 0 makes time quiescent.
+        invariant: called after each delivery, before its path goes on; raises `KernelBug`, and the step is to blame.
     """
+
+    # What most runs leave as it is, is not set anew for each of them.
+    first_act: int | None = None
+    """Length of the record when the second act began; None while the first one lasts."""
+    preempts: bool = False
+    """With an observer: the step under way preempts the path that took the one before."""
+    _current: SimPath | None = None
+    _roots: int = 0
+    _draws: Iterator[int] | None = None
+    _looked_for_hung: bool = False
 
     def __init__(
         self,
@@ -169,9 +196,10 @@ class Simulation:
         settle_jiffies: int = 0,
         observer: Observer | None = None,
         starvation_jiffies: int | None = None,
+        invariant: Callable[[], None] | None = None,
     ) -> None:
         self.strategy = strategy
-        self._script = cast("Script", strategy) if getattr(strategy, "forced", False) else None
+        self._script: Script | None = strategy if getattr(strategy, "forced", False) else None  # type: ignore[assignment]
         self.time = time
         self.starvation_jiffies = starvation_jiffies
         if starvation_jiffies is not None:
@@ -183,27 +211,22 @@ class Simulation:
         self.steps_max = steps_max
         self.settle_jiffies = settle_jiffies
         self.observer = observer
+        self.invariant = invariant
         self.clock = Clock()
         self.record: list[int] = []
         self.choosers: list[SimPath] = []
         """Who called ``choose()``: a path for each value in the record."""
-        self.first_act: int | None = None
-        """Length of the record when the second act began; None while the first one lasts."""
         self.paths: list[SimPath] = []
         self.enabled: list[SimPath] = []
         self.timers: list[SimPath] = []
         self.timers_open = 0
         self.at_rest: Callable[[], None] | None = None
         """What looks at the settled machine."""
-        self.preempts = False
-        """With an observer: the step under way preempts the path that took the one before, which could have gone on."""
         self.pipelined = 0
         """How often a path told an actor something while another one had not got what it was told before: the second
         message may overtake the first, which no queue in the order of sending allows."""
         self._lanes: list[SimPath] | tuple[()] = ()
         self._alive = 0
-        self._roots = 0
-        self._current: SimPath | None = None
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
@@ -232,13 +255,14 @@ class Simulation:
         bug: KernelBug | None = None
         error: BaseException | None = None
         try:
-            for request in daemons:
-                self._start(request, None)
-            self._start(Spawn(main, name="main"), None)
-            pick = self.strategy.pick
-            if self.starvation_jiffies is not None and self._script is None:
-                pick = self._pick_unstarved
-            finished = self._play(pick, 1)
+            self._start([*daemons, Spawn(main, name="main")], None)
+            draws: Iterator[int] | None = getattr(self.strategy, "draws", None)
+            unstarved = self.starvation_jiffies is not None and self._script is None
+            self._draws = None if unstarved else draws
+            if self._draws is not None and self.observer is None:
+                finished = self._walk(self._draws)
+            else:
+                finished = self._play(self._pick_unstarved if unstarved else self.strategy.pick, 1)
             if finished and self.settle_jiffies:
                 self.first_act = len(self.record)
                 self.time = TimePolicy.QUIESCENT
@@ -247,7 +271,8 @@ class Simulation:
                 finished = self._play(_least_recent if self._script is None else self._scripted, 2)
             if finished:
                 self._current = None
-                self._hung()
+                if not self._looked_for_hung:
+                    self._hung()
                 if at_rest is not None:
                     at_rest()
             ending = Ending.DONE if finished else Ending.BOUND
@@ -272,15 +297,25 @@ class Simulation:
         record = self.record
         append = record.append
         observer = self.observer
-        alone = 1 if self._script is None else 0
+        invariant = self.invariant
+        script = self._script
+        alone = 1 if script is None else 0
+        # As in `_walk`, one for each step, also where there is nothing to choose: who observes sees the same run.
+        draws = self._draws if act == 1 else None
+        draw = 0
         previous: SimPath | None = None
         for _ in range(self.steps_max - len(record)):
+            if draws is not None:
+                draw = next(draws)
             count = len(enabled)
             if count == self.timers_open:
                 if not self._advance(act):
                     return True
                 count = len(enabled)
-            path = pick(enabled) if count > alone else enabled[0]
+            if draws is not None:
+                path = enabled[draw * count >> DRAW_BITS]
+            else:
+                path = pick(enabled) if count > alone else enabled[0]
             if observer is not None:
                 before, self.preempts = previous, False
                 previous = path
@@ -293,18 +328,78 @@ class Simulation:
                 touched_freed(operation, actor, actor.tombstone, path)
             if operation.guard is not None:
                 actor.guarded.remove(path)  # type: ignore[union-attr]
-            reply = operation.function(actor, *args)
+            function = operation.function
+            reply = function(actor, *args) if args else function(actor)
             if operation.special:
                 self._special(path, operation, actor, count)
             if actor.guarded:
                 self._recheck(actor)
+            if invariant is not None:
+                invariant()
             if observer is not None:
                 path.last = len(record)
                 observer(Step(len(record) - 1, self.clock.now, path, operation, actor, args, reply, act, self.preempts))
             elif act == 2:
                 path.last = len(record)
             try:
-                request = path.send(reply)
+                send = path.send
+                request = send(reply)
+                if type(request) is not tuple:
+                    request = self._serve(path, request)
+                    if request is None:
+                        continue
+            except StopIteration as stop:
+                self._finish(path, stop.value)
+                continue
+            path.request = request
+            if request[0].guard is not None:
+                self._wait(path, request)
+        return False
+
+    def _walk(self, draws: Iterator[int]) -> bool:
+        """As `_play` does in the first act, for a strategy that draws and when nobody observes.
+
+        It says the same in fewer words: most executions of most searches are played here, and every test that a step
+        is spared is felt.  Python 3.11 looks for a method where what is in a slot is called: hence the local names.
+        """
+        enabled = self.enabled
+        record = self.record
+        append = record.append
+        invariant = self.invariant
+        for draw in islice(draws, self.steps_max - len(record)):
+            count = len(enabled)
+            if count == self.timers_open:
+                if not self._advance(1):
+                    return True
+                count = len(enabled)
+            self._current = path = enabled[draw * count >> DRAW_BITS]
+            append(path.id)
+            operation, actor, args = path.request
+            if actor.tombstone is not None:
+                touched_freed(operation, actor, actor.tombstone, path)
+            function = operation.function
+            if operation.plain:
+                reply = function(actor, *args) if args else function(actor)
+                for waiting in actor.guarded:
+                    ready = waiting.ready
+                    if ready(actor):
+                        if waiting.index < 0:
+                            self._enable(waiting)
+                    elif waiting.index >= 0:
+                        self._disable(waiting)
+            else:
+                if operation.guard is not None:
+                    actor.guarded.remove(path)  # type: ignore[union-attr]
+                reply = function(actor, *args)
+                if operation.special:
+                    self._special(path, operation, actor, count)
+                if actor.guarded:
+                    self._recheck(actor)
+            if invariant is not None:
+                invariant()
+            try:
+                send = path.send
+                request = send(reply)
                 if type(request) is not tuple:
                     request = self._serve(path, request)
                     if request is None:
@@ -351,28 +446,66 @@ class Simulation:
                     pass  # it awaits something while it is being closed, which nobody serves
         self.enabled.clear()
 
+    def dispose(self) -> None:
+        """Untie the paths of a run that nobody will look at any more: it is gone without the cycle collector."""
+        for path in self.paths:
+            path.joins = ()
+            path.gathers = None
+
     # -- paths -----------------------------------------------------------------------------------------------------
 
-    def _start(self, request: Spawn[Any], parent: SimPath | None) -> SimPath:
-        """Make a path and run it up to its first message."""
-        if parent is None:
-            ordinal = self._roots
-            self._roots += 1
-        else:
-            ordinal = parent.children
-            parent.children += 1
-        path = SimPath(len(self.paths), request.name, request.lane, parent, ordinal)
-        if parent is not None:
-            path.joins = parent.joins  # it comes after what its spawner has waited for
-        self.paths.append(path)
-        coroutine = path.coroutine = request.coroutine
-        path.send = coroutine.send
-        if request.daemon:
-            path.daemon = True
-        else:
-            self._alive += 1
-        self._resume(path, None)
-        return path
+    def _start(
+        self, requests: Sequence[Spawn[Any] | Coroutine[Any, Any, Any]], parent: SimPath | None
+    ) -> list[SimPath]:
+        """Make some paths, and run each up to its first message before the next is made."""
+        paths = self.paths
+        enabled = self.enabled
+        joins = () if parent is None else parent.joins
+        started = []
+        for request in requests:
+            path = SimPath(len(paths), parent)
+            if isinstance(request, Spawn):
+                path.name = request.name
+                path.lane = request.lane
+                path.daemon = request.daemon
+                coroutine = request.coroutine
+            else:
+                path.name = getattr(request, "__name__", "path")
+                coroutine = request
+            if parent is None:
+                path.ordinal = self._roots
+                self._roots += 1
+            else:
+                path.ordinal = parent.children
+                parent.children += 1
+                path.joins = joins  # it comes after what its spawner has waited for
+            paths.append(path)
+            started.append(path)
+            path.coroutine = coroutine
+            path.send = send = coroutine.send
+            if not path.daemon:
+                self._alive += 1
+            # What follows is `_resume`, without its call.
+            self._current = path
+            try:
+                asked = send(None)
+                if type(asked) is not tuple:
+                    asked = self._serve(path, asked)
+            except StopIteration as stop:
+                self._finish(path, stop.value)
+            except Exception as raised:
+                if not self._outlives(path, raised):
+                    raise
+            else:
+                if asked is not None:
+                    path.request = asked
+                    if asked[0].guard is not None:
+                        self._wait(path, asked)
+                    elif path.index < 0:
+                        path.index = len(enabled)
+                        enabled.append(path)
+        self._current = parent
+        return started
 
     def _resume(self, path: SimPath, value: Any) -> None:
         """Run a path up to its next message, from outside the loop."""
@@ -381,19 +514,25 @@ class Simulation:
             request = path.send(value)
             if type(request) is not tuple:
                 request = self._serve(path, request)
-                if request is None:
-                    return
         except StopIteration as stop:
             self._finish(path, stop.value)
-            return
-        finally:
-            if sys.exception() is None:
-                self._current = before
-        path.request = request
-        if request[0].guard is not None:
-            self._wait(path, request)
-        elif path.index < 0:
-            self._enable(path)
+        except Exception as raised:
+            if not self._outlives(path, raised):
+                raise
+        else:
+            if request is not None:
+                path.request = request
+                if request[0].guard is not None:
+                    self._wait(path, request)
+                elif path.index < 0:
+                    path.index = len(self.enabled)
+                    self.enabled.append(path)
+        # Not when it raises: then the path that did is to blame.
+        self._current = before
+
+    def _outlives(self, path: SimPath, raised: Exception) -> bool:
+        """Whether the run goes on although a path raised when it was started or woken; the exception ends it if not."""
+        return False
 
     def _serve(self, path: SimPath, request: Any) -> Message | None:
         """Serve what is not a message until the path asks for a delivery; None when it waits for something else.
@@ -404,14 +543,19 @@ class Simulation:
         """
         while type(request) is not tuple:
             value: Any = None
-            if isinstance(request, Spawn):
-                value = self._start(request, path)
+            if isinstance(request, Parallel):
+                value = self._gather(path, request)
+                if value is None:
+                    return None
+            elif isinstance(request, Spawn):
+                value = self._start((request,), path)[0]
             elif isinstance(request, Join):
                 child = request.task
                 assert isinstance(child, SimPath)
                 path.joins = (*path.joins, child)
                 if not child.done:
                     child.joiners = (*child.joiners, path)
+                    path.missing = 1
                     self._disable(path)
                     return None
                 value = child.result
@@ -431,6 +575,26 @@ class Simulation:
                 raise _foreign(path, request)
             request = path.send(value)
         return request
+
+    def _gather(self, path: SimPath, request: Parallel) -> list[Any] | None:
+        """Start some paths together; what they returned, or None when one of them has not yet."""
+        children = path.children
+        try:
+            gathers = self._start(request.paths, path)
+        finally:
+            request.begun = path.children - children  # it is to close the others, if one of them has raised
+        path.joins = (*path.joins, *gathers)
+        waiting = (path,)
+        path.missing = 0
+        for child in gathers:
+            if not child.done:
+                child.joiners = (*child.joiners, path) if child.joiners else waiting
+                path.missing += 1
+        if not path.missing:
+            return [child.result for child in gathers]
+        path.gathers = gathers
+        self._disable(path)
+        return None
 
     def _fall_asleep(self, path: SimPath, jiffies: int) -> Message | None:
         """Set the deadline at which a path wakes."""
@@ -455,22 +619,36 @@ class Simulation:
                 await join(waiting[-1])
             await deliver(message)
 
-        lanes.append(self._start(Spawn(in_order(), name=lane, lane=path.lane), path))
+        started = len(self.paths)
+        self._start((Spawn(in_order(), name=lane, lane=path.lane),), path)
+        lanes.append(self.paths[started])
 
     def _finish(self, path: SimPath, result: Any) -> None:
         path.done = True
         path.result = result
-        if path.index >= 0:
-            self._disable(path)
+        index = path.index
+        if index >= 0:  # as in `_disable`
+            last = self.enabled.pop()
+            if last is not path:
+                self.enabled[index] = last
+                last.index = index
+            path.index = -1
         if path.timer is not None:
             started = path.timer.on_expiry()
             if started is not None:
-                self._start(started, path)
+                self._start((started,), path)
             return
         if not path.daemon:
             self._alive -= 1
         for joiner in path.joiners:
-            self._resume(joiner, result)
+            joiner.missing -= 1
+            if not joiner.missing:
+                gathers = joiner.gathers
+                if gathers is None:
+                    self._resume(joiner, result)
+                else:
+                    joiner.gathers = None
+                    self._resume(joiner, [child.result for child in gathers])
 
     def _enable(self, path: SimPath) -> None:
         path.index = len(self.enabled)
@@ -495,8 +673,10 @@ class Simulation:
             actor.guarded.append(path)
         else:
             actor.guarded = [path]
-        assert operation.guard is not None
-        if actor.tombstone is not None or operation.guard(actor, *args):
+        guard = operation.guard
+        assert guard is not None
+        path.ready = ready = _bound(guard, args) if args else guard
+        if actor.tombstone is not None or ready(actor):
             if path.index < 0:
                 self._enable(path)
         elif path.index >= 0:
@@ -505,8 +685,8 @@ class Simulation:
     def _recheck(self, actor: Actor) -> None:
         """The actor has changed: which of its guarded messages may be delivered now?"""
         for path in actor.guarded:
-            operation, _, args = path.request
-            if actor.tombstone is not None or operation.guard(actor, *args):
+            ready = path.ready
+            if actor.tombstone is not None or ready(actor):
                 if path.index < 0:
                     self._enable(path)
             elif path.index >= 0:
@@ -526,6 +706,7 @@ class Simulation:
             if not self.timers:
                 self._current = None
                 self._hung()
+                self._looked_for_hung = self.settle_jiffies == 0
                 return False
             for timer in self._next_timers():
                 self._enable(timer)
@@ -555,11 +736,12 @@ class Simulation:
         self.timers_open = len(may_fire)
 
     def _next_timers(self) -> list[SimPath]:
-        """Of all that are set, those that the policy lets fire first."""
-        if self.time is TimePolicy.RECORDED or self.time is TimePolicy.UNTIMED:
-            return self.timers
-        earliest = min(timer.deadline for timer in self.timers)  # type: ignore[type-var]
-        return [timer for timer in self.timers if timer.deadline == earliest]
+        """Of all that are set, those that the policy lets fire first; there is at least one."""
+        timers = self.timers
+        if len(timers) == 1 or self.time is TimePolicy.RECORDED or self.time is TimePolicy.UNTIMED:
+            return timers
+        earliest = min([timer.deadline for timer in timers])  # type: ignore[type-var]
+        return [timer for timer in timers if timer.deadline == earliest]
 
     def turn_to(self, time: TimePolicy) -> None:
         """Change the policy while a strategy is being asked; it picks from `enabled` then, which has changed."""
@@ -604,7 +786,9 @@ class Simulation:
                 if member.guarded:
                     self._recheck(member)  # whoever waits there is let through, to a use after free
         if operation.clock and isinstance(actor, Timed):
-            self._arm(actor)
+            armed = actor.pending_timer
+            if (armed.deadline if armed is not None else None) != actor.deadline:
+                self._arm(actor, armed)
         if operation.acquires:
             actor.holder = path
         elif operation.releases:
@@ -624,18 +808,18 @@ class Simulation:
             path.timer.pending_timer = None
         self._refresh_timers()
 
-    def _arm(self, actor: Timed) -> None:
+    def _arm(self, actor: Timed, armed: SimPath | None) -> None:
         """Bring the list of timers in line with the deadline that an operation has set or cleared."""
-        armed: SimPath | None = actor.pending_timer
         if armed is not None:
-            if armed.deadline == actor.deadline:
-                return
             self._disable(armed)
             self.timers.remove(armed)
             armed.done = True
             actor.pending_timer = None
         if actor.deadline is not None:
-            timer = SimPath(len(self.paths), f"timer {actor.name}", "timer", None, actor.armed)
+            timer = SimPath(len(self.paths), None)
+            timer.name = f"timer {actor.name}"
+            timer.lane = "timer"
+            timer.ordinal = actor.armed
             actor.armed += 1
             self.paths.append(timer)
             timer.timer = actor
@@ -644,8 +828,6 @@ class Simulation:
             timer.request = (type(actor).expire.operation, actor, ())  # type: ignore[attr-defined]
             self.timers.append(timer)
             actor.pending_timer = timer
-        elif armed is None:
-            return
         self._refresh_timers()
 
     # -- what goes wrong -------------------------------------------------------------------------------------------

@@ -1,7 +1,12 @@
-"""``make bench``: ratios measured in one run, in CPU time, medians of interleaved rounds."""
+"""``make bench``: ratios measured in one run, in CPU time, medians of interleaved rounds, each with its aim.
+
+Figures are worth something beside others of the same run only; it prints where it was run, and how many aims were met.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
 import resource
 import statistics
 import time
@@ -11,8 +16,9 @@ from slabactors.actors import Clock
 from slabactors.explore.campaign import search
 from slabactors.explore.strategy import RandomWalk
 from slabactors.scenario import find
-from tests.benchmarks import bench_live
+from tests.benchmarks import bench_live, micro_search, micro_speed, micro_states
 from tests.benchmarks.null_driver import drive
+from tests.benchmarks.table import Tally
 
 STORY = "dead-cache/rmdir-races-last-free"
 ROUNDS = 7
@@ -29,7 +35,7 @@ def _rate(once: Callable[[], int]) -> tuple[float, float]:
     return deliveries / seconds, EXECUTIONS / seconds
 
 
-def simulated() -> None:
+def simulated(tally: Tally) -> None:
     """The simulator with the random strategy, record and names on, against the null driver on the same paths."""
     program = find(STORY).bind(lifecycle_name="repaired")
     strategy = RandomWalk(1)
@@ -52,10 +58,11 @@ def simulated() -> None:
     steps = statistics.median(one[0] for _, one in rounds)
     executions = statistics.median(one[1] for _, one in rounds)
     ratio = statistics.median(other[0] / one[0] for one, other in rounds)
-    print(f"{STORY}, {rounds[0][1][0] / rounds[0][1][1]:.0f} deliveries an execution")
+    verdict = tally.judge("a story against the null driver", ratio, at_least=0.5)
+    print(f"\n{STORY}, {rounds[0][1][0] / rounds[0][1][1]:.0f} deliveries an execution")
     print(f"  null driver           {null_steps:12,.0f} deliveries/s")
-    print(f"  simulated, random     {steps:12,.0f} deliveries/s   {ratio:.2f} of the null driver (aim: 0.50)")
-    print(f"  simulated, random     {executions:12,.0f} executions/s   (aim: 10,000)")
+    print(f"  simulated, random     {steps:12,.0f} deliveries/s   {ratio:.2f} of the null driver, {verdict}")
+    print(f"  simulated, random     {executions:12,.0f} executions/s")
 
 
 def memory() -> None:
@@ -69,7 +76,19 @@ def memory() -> None:
     print(f"100,000 executions: peak {early / 1024:.1f} MiB after 10,000, {late / 1024:.1f} MiB at the end")
 
 
-if __name__ == "__main__":
-    simulated()
+def main() -> None:
+    tally = Tally()
+    print(f"Python {platform.python_version()} ({platform.python_implementation()}), {os.cpu_count()} CPUs")
+    micro_speed.main(tally)
+    micro_search.main(tally)
+    micro_states.main(tally)
+    simulated(tally)
+    print()
     bench_live.main()
+    print()
     memory()
+    print(f"\n{tally.met} aims met, {len(tally.missed)} missed{': ' if tally.missed else ''}{'; '.join(tally.missed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -315,3 +315,23 @@ def test_what_only_untimed_shows_is_found_shrunken_saved_and_replayed(command, w
     assert command("replay", file).code == cli.BUG
     assert command("replay", file, "--explore", 20, "--prefix", 0).code == cli.BUG
     assert command("replay", file, "--lenient").code == cli.BUG
+
+
+def test_it_says_which_member_of_a_portfolio_found_what(command):
+    """In the document for every member; as text when something was found, and never for one strategy alone."""
+    document = command("explore", BROKEN, "--runs", 60, "--json").document
+    strategies = document["strategies"]
+    assert {name: of["executions"] for name, of in strategies.items()} == {
+        "random": 10,
+        "pct": 30,
+        "pos": 10,
+        "urw": 10,
+    }
+    assert sum(of["found"] for of in strategies.values()) == sum(found["count"] for found in document["findings"])
+    assert sum(of["first_found"] for of in strategies.values()) == len(document["findings"])
+    said = command("explore", BROKEN, "--runs", 60).out
+    for name, of in strategies.items():
+        line = f"{of['found']} of {of['executions']} executions broke, {of['first_found']} found first"
+        assert any(shown.startswith(name) and shown.endswith(line) for shown in said.splitlines())
+    assert "executions broke" not in command("explore", BROKEN, "--runs", 60, *RANDOM).out
+    assert list(command("explore", BROKEN, "--runs", 60, *RANDOM, "--json").document["strategies"]) == ["random"]

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
-from slabactors.actors import Clock, CountsDown, Narrow, Timed, operation, parallel, spawn
+from slabactors.actors import Clock, CountsDown, Narrow, Timed, operation, parallel
 from slabactors.errors import KernelBug, Kind
 from slabactors.explore.program import Driver, Execution, prepared
 from slabactors.runtime.simulated import Simulation, Strategy
@@ -74,10 +75,7 @@ class DeadCache(Timed):
         if self.destroyed:
             raise KernelBug(Kind.USE_AFTER_FREE, "a destroyed cache was touched", clause="touched after destroy")
 
-    def _drop(self) -> bool:
-        self.nr -= 1
-        if self.nr or not self.dead:
-            return False
+    def _last_one_went(self) -> bool:
         if self.variant != "naive":
             self._schedule()
         return True
@@ -98,8 +96,10 @@ class DeadCache(Timed):
     )
     def release(self) -> bool:
         """``free()``: true when that was the last object of a dead cache."""
-        self._touch()
-        return self._drop()
+        if self.destroyed:
+            self._touch()
+        self.nr -= 1
+        return self.dead and not self.nr and self._last_one_went()
 
     @operation(
         reads="destroyed dead",
@@ -117,7 +117,8 @@ class DeadCache(Timed):
         if self.destroyed or not self.empty_pages:
             return False
         self.empty_pages = 0
-        return self._drop()
+        self.nr -= 1
+        return self.dead and not self.nr and self._last_one_went()
 
     @operation(reads="destroyed pending")
     def is_pending(self) -> bool:
@@ -141,17 +142,14 @@ class DeadCache(Timed):
             self._schedule()
         return was
 
-    def _has_work(self) -> bool:
-        return self.queued > 0
-
-    @operation(guard=_has_work, writes="pending queued", parks=True)
+    @operation(guard=attrgetter("queued"), writes="pending queued", parks=True)
     def pop(self) -> None:
         """``list_del_init(&work->entry)``, which clears PENDING."""
         self.queued -= 1
         self.pending = False
 
     @operation(
-        guard=_has_work,
+        guard=attrgetter("queued"),
         reads="nr",
         writes="pending queued destroyed",
         parks=True,
@@ -168,6 +166,9 @@ class DeadCache(Timed):
         if self.nr == 0:
             self.destroyed += 1
         return self.nr == 0
+
+    def destroyed_again(self) -> None:
+        raise KernelBug(Kind.DOUBLE_DESTROY, "destroyed twice", clause="destroyed at most once", about=self)
 
     def _ran_on_destroyed(self) -> None:
         if self.destroyed:
@@ -224,19 +225,21 @@ class DeadCache(Timed):
         self.queued += 1
 
 
-async def released(cache: DeadCache, last: bool) -> None:
-    if last and cache.variant == "naive" and not await cache.is_pending():
+async def queue_unless_pending(cache: DeadCache) -> None:
+    if not await cache.is_pending():
         # Window: not pending a moment ago.
         await cache.queue()
 
 
 async def cpu(cache: DeadCache, frees: int) -> None:
     for _ in range(frees):
-        await released(cache, await cache.release())
+        if await cache.release() and cache.variant == "naive":
+            await queue_unless_pending(cache)
 
 
 async def shrinker(cache: DeadCache) -> None:
-    await released(cache, await cache.shrink_once())
+    if await cache.shrink_once() and cache.variant == "naive":
+        await queue_unless_pending(cache)
 
 
 async def offline(cache: DeadCache) -> None:
@@ -271,11 +274,13 @@ class Micro:
         variant: ``fixed``, ``v5`` or ``naive``.
         cpus: how many free.
         frees: how many objects each.
+        watched: an invariant is checked after every step, too.
     """
 
     variant: str
     cpus: int
     frees: int
+    watched: bool = False
 
     sometimes: Sequence[str] = ()
 
@@ -287,13 +292,9 @@ class Micro:
         time: TimePolicy | None = None,
         driver: Driver = Simulation,
     ) -> Execution:
-        simulation = prepared(driver, strategy, observer, time=time or TimePolicy.QUIESCENT)
+        watch = {"invariant": lambda: cache.destroyed <= 1 or cache.destroyed_again()} if self.watched else {}
+        simulation = prepared(driver, strategy, observer, time=time or TimePolicy.QUIESCENT, **watch)
         cache = DeadCache(simulation.clock, self.cpus * self.frees + 1, self.variant)
-
-        async def main() -> None:
-            # It never returns, so that timers go on firing until nothing is left to be done.
-            await spawn(worker(cache), name="worker")
-            await parallel(*[cpu(cache, self.frees) for _ in range(self.cpus)], shrinker(cache), offline(cache))
 
         def at_rest() -> None:
             if cache.destroyed != 1:
@@ -301,10 +302,15 @@ class Micro:
                     Kind.ZOMBIE, f"destroyed {cache.destroyed} times", clause="not destroyed once", about=cache
                 )
 
-        return Execution(simulation, simulation.run(main(), at_rest=at_rest), cache)
+        # The worker never returns, so that timers go on firing until nothing is left to be done.
+        everybody = parallel(
+            worker(cache), *[cpu(cache, self.frees) for _ in range(self.cpus)], shrinker(cache), offline(cache)
+        )
+        return Execution(simulation, simulation.run(everybody, at_rest=at_rest), cache)
 
     def reached(self, execution: Execution) -> Sequence[bool]:
         return [True for _ in self.sometimes]
 
     def dispose(self, execution: Execution) -> None:
+        execution.simulation.dispose()
         execution.world.__dict__.clear()

@@ -9,13 +9,12 @@ import pytest
 
 from slabactors.actors import sleep
 from slabactors.errors import NondeterminismError, UnknownName
-from slabactors.explore.bounded import PreemptionBounded, search_bounded
+from slabactors.explore.bounded import search_bounded
 from slabactors.explore.campaign import BLOCK, SearchResult, search
 from slabactors.explore.finding import signature
 from slabactors.explore.strategy import FollowRecord
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import find
-from tests.explore.counted import counter
 from tests.explore.programs import PROGRAMS, SmallProgram, World, broken
 
 
@@ -166,22 +165,30 @@ def test_a_program_that_repeats_itself_is_not_refused(name):
 def test_a_search_by_preemptions_finds_each_bug_at_the_fewest_that_show_it() -> None:
     """The last free needs one; nothing breaks without any; and the bound below was explored to its end."""
     program = find("dead-cache/rmdir-races-last-free").bind()
-    *_, found = search_bounded(program, preemptions=2, time=TimePolicy.QUIESCENT)
+    *_, found = search_bounded(program, bound=2, time=TimePolicy.QUIESCENT)
     assert (found.exhausted, found.complete, found.verdict) == (2, False, "broken")
     needed = {name.partition(":")[0]: bound for name, bound in found.first_bound.items()}
     assert needed["freed-active-work"] == needed["uninitialised-work"] == 1
     assert sorted(found.first_bound.values()) == [1, 1, 1, 1, 2]
 
 
-@pytest.mark.parametrize(("bound", "interleavings"), [(0, 6), (1, 24), (2, 60), (3, 90), (4, 90)])
-def test_the_schedules_within_a_bound_are_counted_exactly(bound: int, interleavings: int) -> None:
-    """Three paths that read and write one variable, at each bound: numbers that another method gave."""
-    strategy = PreemptionBounded(bound)
-    program = counter(3)
-    runs = 0
-    while True:
-        program.execute(strategy)
-        runs += 1
-        if not strategy.advance():
-            break
-    assert (runs, strategy.cut) == (interleavings, bound < 3)
+def test_a_search_says_which_strategy_played_and_found_what() -> None:
+    """A portfolio's members in turn; every bug was found first by one of them."""
+    result = searched(PROGRAMS["lost update"], strategy="portfolio", runs=6 * 33 + 4)
+    assert {name: share.executions for name, share in result.shares.items()} == {
+        "random": 34,
+        "pct": 3 * 33 + 2,
+        "pos": 34,
+        "urw": 33,
+    }
+    assert sum(share.found for share in result.shares.values()) == sum(bug.count for bug in result.found.values())
+    assert sum(result.first_found(name) for name in result.shares) == len(result.found) == 1
+
+
+def test_a_strategy_that_is_no_portfolio_has_all_of_a_search() -> None:
+    """The same figures, under its own name."""
+    result = searched(PROGRAMS["lost update"], strategy="pos", runs=30)
+    (found,) = result.found.values()
+    assert list(result.shares) == ["pos"]
+    assert (result.shares["pos"].executions, result.shares["pos"].found) == (30, found.count)
+    assert result.first_found("pos") == 1

@@ -139,7 +139,7 @@ def test_both_acts_of_a_story_are_replayed(lifecycle_name):
 
 def test_the_beginning_of_a_schedule_is_followed_and_then_the_run_goes_on_fairly():
     """After the last decision everybody has a turn, and the run comes to its end."""
-    simulation, outcome, steps = play(chatter(Box()), RandomWalk(4))
+    simulation, outcome, steps = play(chatter(Box()), RandomWalk(5))
     decisions = record(simulation, steps)
     for length in range(len(decisions)):
         strategy, _, steps_again = again(chatter(Box()), decisions[:length])

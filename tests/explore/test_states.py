@@ -7,18 +7,20 @@ from typing import Any
 import pytest
 
 from slabactors.actors import Actor, choose, operation, parallel, spawn
-from slabactors.errors import UnknownName
+from slabactors.errors import KernelBug, Kind, UnknownName, UsageError
 from slabactors.explore.count import count
 from slabactors.explore.fingerprint import Fingerprint
 from slabactors.explore.packed import PackedSearch
+from slabactors.explore.program import Execution, prepared
 from slabactors.explore.replay import replay
 from slabactors.explore.states import States
 from slabactors.explore.tables import NoTables, Tables
 from slabactors.explore.verify import Verification, verify
 from slabactors.runtime.guided import GuidedSimulation
+from slabactors.runtime.simulated import Simulation
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import find
-from tests.explore.counted import KINDS, ActorProgram, World, random_program, values
+from tests.explore.counted import KINDS, ActorProgram, Var, World, random_program, values
 from tests.explore.micro import Micro
 
 COUNTS = [
@@ -47,7 +49,7 @@ def by_running(program: Any, time: TimePolicy | None = None) -> tuple[States, se
 
 def run_only(variant: str, cpus: int, frees: int) -> Micro:
     """The micro-problem as a program that says what some run must reach: one cannot tell that by tables."""
-    return Micro(variant, cpus, frees, ("it ran",))
+    return Micro(variant, cpus, frees, sometimes=("it ran",))
 
 
 def last(program: Any, **options: Any) -> Verification:
@@ -286,3 +288,35 @@ def test_a_program_without_steps_is_verified_by_every_way() -> None:
     """It has one state, and one empty trace."""
     for search in ("dpor", "states"):
         assert last(ActorProgram(_never), search=search).verdict == "verified"
+
+
+def test_an_invariant_is_looked_at_in_every_state() -> None:
+    """It is broken in one state only, which two orders come to; the search by traces refuses it, and tables too."""
+    result = last(Watched(), search="states")
+    assert result.search == "states"
+    assert [name.split(":")[0] for name in result.found] == ["property"]
+    assert replay(Watched(), next(iter(result.found.values())).decisions).outcome.bug is not None
+    with pytest.raises(UsageError, match="states"):
+        last(Watched(), search="dpor")
+
+
+class Watched:
+    """Two variables that must not be one and nothing."""
+
+    sometimes = ()
+
+    def execute(self, strategy, *, observer=None, time=None, driver=Simulation) -> Execution:
+        one, other = Var("one", 0), Var("other", 0)
+
+        def holds() -> None:
+            if one.value and not other.value:
+                raise KernelBug(Kind.PROPERTY, "one without the other", clause="one without the other")
+
+        simulation = prepared(driver, strategy, observer, time=time or TimePolicy.QUIESCENT, invariant=holds)
+        return Execution(simulation, simulation.run(parallel(one.put(1), other.put(1))), one)
+
+    def reached(self, execution: Execution) -> list[bool]:
+        return []
+
+    def dispose(self, execution: Execution) -> None:
+        pass

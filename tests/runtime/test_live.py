@@ -212,6 +212,29 @@ def test_keys_are_chains_of_spawns(backend):
 
 
 @both
+def test_parallel_gives_all_results_in_their_order(backend):
+    """Whoever returns first; some may have returned at once, and a member of the group may be joined by others."""
+    box, got = Box(), []
+
+    async def child(value, jiffies):
+        if jiffies:
+            await sleep(jiffies)
+            await box.add(1)
+        return value
+
+    async def waiter(task):
+        got.append(await join(task))
+
+    async def main():
+        task = await spawn(child("z", 20))
+        got.append(await parallel(child("a", 30), child("b", 0), waiter(task), child("c", 10)))
+        got.append(await parallel())
+
+    fine(run(backend, main()))
+    assert got == ["z", ["a", "b", None, "c"], []]
+
+
+@both
 def test_join_gives_the_result_to_everybody_who_waits(backend):
     """Two paths may wait for a third, and a third may have returned long ago."""
     box, got = Box(), []

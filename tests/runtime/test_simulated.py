@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from slabactors.actors import (
     Actor,
     Clock,
+    Spawn,
     Timed,
     choose,
     join,
@@ -19,10 +21,13 @@ from slabactors.actors import (
     spawn,
     tell,
 )
-from slabactors.errors import ForeignAwait, KernelBug, Kind
+from slabactors.errors import ForeignAwait, KernelBug, Kind, UsageError
+from slabactors.explore.dpor import Dpor
 from slabactors.explore.strategy import FollowRecord, RandomWalk
+from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import Simulation
 from slabactors.runtime.step import Ending, TimePolicy
+from tests.explore.micro import Micro
 from tests.support import run_paths
 
 
@@ -49,6 +54,10 @@ class Cell(Actor):
         """``note``."""
         self.seen.append(number)
         return number
+
+    @operation(guard=lambda self: self.value == 0, reads="value")
+    def zero(self) -> None:
+        """``wait until it is taken``."""
 
     def _positive(self) -> bool:
         return self.value > 0
@@ -296,8 +305,6 @@ class Alarm(Timed):
         self.deadline = None
 
     def on_expiry(self):
-        from slabactors.actors import Spawn
-
         return Spawn(self.rings(), name="rings")
 
     async def rings(self) -> None:
@@ -350,6 +357,108 @@ def test_spawn_gives_a_task_and_join_its_result():
     log: list = []
     assert Simulation(RandomWalk(0)).run(main(log)).bug is None
     assert log == [("child", 3), [1, 2]]
+
+
+def test_parallel_gives_all_results_to_who_waits_and_each_to_who_joins_one():
+    """A path may be waited for by several, in both ways, and by nobody but its group."""
+    cell = Cell()
+
+    async def child(value: int) -> int:
+        await cell.down()
+        return value
+
+    async def waiter(task) -> None:
+        results.append(await join(task))
+
+    async def group() -> None:
+        results.append(await parallel(child(1), child(2)))
+
+    async def main() -> None:
+        task = await spawn(child(3))
+        await parallel(waiter(task), group(), waiter(task), feeder())
+        results.append(await parallel())
+
+    async def feeder() -> None:
+        for _ in range(3):
+            await cell.put(1)
+            await cell.zero()
+
+    for seed in range(20):
+        results: list = []
+        outcome = Simulation(RandomWalk(seed)).run(main())
+        assert outcome.bug is None
+        assert results.pop() == []
+        assert sorted(map(repr, results)) == ["3", "3", "[1, 2]"]
+
+
+def test_a_path_that_raises_at_once_leaves_none_of_its_group_unawaited():
+    """Those that were to start after it are closed; pytest would complain of them."""
+    cell = Cell()
+
+    async def fine() -> None:
+        await cell.get()
+
+    async def breaks() -> None:
+        raise KernelBug(Kind.BUG_ON, "no", clause="never")
+
+    outcome = Simulation(RandomWalk(0)).run(parallel(fine(), breaks(), fine(), Spawn(fine(), name="last")))
+    assert outcome.culprit is not None
+    assert outcome.culprit.key == "main.0/breaks.1"
+    gc.collect()
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_invariant_is_looked_at_after_every_step(watched):
+    """The step after which it does not hold is to blame, observed or not, and its path goes no further."""
+    cell = Cell()
+    looked: list[int] = []
+    after: list[str] = []
+
+    def invariant() -> None:
+        looked.append(cell.value)
+        if cell.value > 2:
+            raise KernelBug(Kind.PROPERTY, "more than two", clause="at most two")
+
+    async def main() -> None:
+        for value in range(5):
+            await cell.get()
+            await cell.put(value)
+            after.append(f"put {value}")
+
+    seen: list = []
+    simulation = Simulation(RandomWalk(0), invariant=invariant, observer=seen.append if watched else None)
+    outcome = simulation.run(main())
+    assert looked == [0, 0, 0, 1, 1, 2, 2, 3]
+    assert after == ["put 0", "put 1", "put 2"]
+    assert outcome.bug is not None
+    assert (outcome.bug.clause, outcome.culprit.key, outcome.operation.name) == ("at most two", "main.0", "put")
+    assert len(seen) == (7 if watched else 0)
+
+
+def test_a_search_that_reorders_steps_takes_no_invariant():
+    """It would look at the states of one order of independent steps, and claim something about all of them."""
+    with pytest.raises(UsageError, match=r"(?s)no two steps.*verify --preemptions 2"):
+        GuidedSimulation(Dpor(), invariant=lambda: None)
+
+
+def test_a_run_is_gone_without_the_cycle_collector():
+    """Millions of them are made: what is left of one would be looked for every now and then."""
+    program = Micro("fixed", 3, 3, watched=True)
+    picker = RandomWalk(0)
+
+    def run() -> None:
+        execution = program.execute(picker)
+        program.dispose(execution)
+
+    run()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            run()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_keys_are_the_chain_of_spawns():
