@@ -26,6 +26,11 @@ Settings = Annotated[
 ]
 Seed = Annotated[int, Parameter(help="Seed of everything that is random.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.", negative=())]
+Jobs = Annotated[int | None, Parameter(help="Search with so many processes; one by default.")]
+Save = Annotated[
+    Path | None,
+    Parameter(help="Directory of the campaign: findings' files, and what was searched, to go on from there."),
+]
 Runtime = Literal["sim", "asyncio", "trio"]
 
 
@@ -70,14 +75,28 @@ def explore(
     strategy: Annotated[str, Parameter(help="How the next step is picked; see: slabactors list.")] = "portfolio",
     runs: Annotated[int, Parameter(help="How many executions.")] = 10_000,
     time: Annotated[float | None, Parameter(help="Stop after so many seconds.")] = None,
-    save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
+    jobs: Jobs = None,
+    executor: Annotated[
+        str | None, Parameter(help="dask://HOST:PORT: search on the workers of that Dask cluster.")
+    ] = None,
+    save: Save = None,
     json: Json = False,
 ) -> int:
     """Run a scenario many times; print each distinct bug with the shortest schedule found for it."""
     from slabactors.cli.explore import explore_scenario
 
     return explore_scenario(
-        target, lifecycle, settings or [], seed=seed, strategy=strategy, runs=runs, seconds=time, save=save, json=json
+        target,
+        lifecycle,
+        settings or [],
+        seed=seed,
+        strategy=strategy,
+        runs=runs,
+        seconds=time,
+        jobs=jobs,
+        executor=executor,
+        save=save,
+        json=json,
     )
 
 
@@ -97,7 +116,7 @@ def verify(
     ] = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
-    save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
+    save: Save = None,
     json: Json = False,
 ) -> int:
     """Explore every interleaving of a scenario, one execution for all that differ only in independent steps."""

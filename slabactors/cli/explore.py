@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
+from slabactors.cli.campaign import Campaign, opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
-from slabactors.errors import OutputError, UsageError
-from slabactors.explore.campaign import SearchResult, search
-from slabactors.explore.finding import check_directory
+from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached
+from slabactors.errors import OutputError, UsageError, WorkersLost
+from slabactors.explore.campaign import Plan, SearchResult, search
 from slabactors.explore.shrink import shrink
 from slabactors.scenario import BoundScenario, find
+
+if TYPE_CHECKING:
+    from slabactors.explore.crew import Crew
+
+JOBS_MAX: Final = 256
 
 
 def explore_scenario(
@@ -25,6 +33,8 @@ def explore_scenario(
     strategy: str,
     runs: int,
     seconds: float | None,
+    jobs: int | None,
+    executor: str | None,
     save: Path | None,
     json: bool,
 ) -> int:
@@ -33,38 +43,65 @@ def explore_scenario(
         raise UsageError(f"--runs must be at least 1, not {runs}.\n  Type for example: --runs 10000")
     if seconds is not None and not 0 < seconds < inf:
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 10")
+    if jobs is not None and not 0 < jobs <= JOBS_MAX:
+        raise UsageError(f"--jobs must be from 1 to {JOBS_MAX}, not {jobs}.\n  Type for example: --jobs 2")
+    if jobs is not None and executor is not None:
+        raise UsageError("expected --jobs or --executor, found both.\n  A cluster has the workers that it has.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
-    if save is not None:
-        check_directory(save)  # now, and not after a search of an hour
-    result = run_search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
-    reports = shrink_all(program, result, strategy, seed)
-    unsaved: OutputError | None = None
-    if save is not None:
-        try:
-            save_all(reports, save)
-        except OutputError as error:
-            unsaved = error  # what was found is printed first
-    if json:
-        say_json(as_json(program, result, reports, strategy, seed))
-    else:
-        print_result(program, result, reports)
-    if unsaved is not None:
-        raise unsaved
-    return {"broken": BUG, "clean": FINE}.get(result.verdict, UNDETERMINED)
+    plan = Plan(strategy, seed, runs)
+    with ExitStack() as stack:
+        crew = stack.enter_context(connected(executor)) if executor is not None else None
+        campaign = stack.enter_context(opened(program, save, strategy=strategy, seed=seed))
+        result = run_search(campaign, plan, seconds=seconds, jobs=jobs or 1, crew=crew)
+        reports = shrink_all(program, result, strategy, seed)
+        campaign.save(reports)
+        if json:
+            say_json(as_json(campaign, result, reports, strategy, seed))
+        else:
+            print_result(campaign, result, reports)
+        campaign.finish()
+    return {"broken": BUG, "clean": FINE}.get(campaign.verdict(result.verdict), UNDETERMINED)
+
+
+def connected(address: str) -> AbstractContextManager[Crew]:
+    """The cluster at an address."""
+    from slabactors.explore.cluster import connected
+
+    return connected(address)
 
 
 def run_search(
-    program: BoundScenario, *, strategy: str, seed: int, runs: int, seconds: float | None = None
+    campaign: Campaign, plan: Plan, *, seconds: float | None = None, jobs: int = 1, crew: Crew | None = None
 ) -> SearchResult:
-    """Search with a progress bar; Ctrl-C ends it with what was found so far."""
+    """Search with a progress bar; Ctrl-C, a full disk and the loss of all workers end it with what was found so far."""
+    program = campaign.program
     result = SearchResult()
-    with interruptible() as interrupted, Progress(f"explore {program.scenario.name}", runs) as progress:
-        for result in search(
-            program, strategy=strategy, seed=seed, runs=runs, seconds=seconds, stop=interrupted.is_set
-        ):
-            progress.update(result.executions, len(result.found))
+    with (
+        interruptible() as interrupted,
+        campaign.blocks(plan) as blocks,
+        Progress(f"explore {program.scenario.name}", plan.runs) as progress,
+    ):
+        searching: Callable[..., Iterator[SearchResult]] = search
+        if crew is not None or jobs > 1:
+            from slabactors.explore.parallel import search_parallel
+
+            searching = partial(search_parallel, jobs=jobs, executor=crew)
+        try:
+            for result in searching(
+                program,
+                strategy=plan.strategy,
+                seed=plan.seed,
+                runs=plan.runs,
+                seconds=seconds,
+                stop=interrupted.is_set,
+                blocks=blocks,
+            ):
+                progress.update(result.executions, len(result.found))
+        except (OutputError, WorkersLost) as error:
+            campaign.unsaved = error  # what was found is printed first
     if not result.finished:
-        note(f"slabactors: interrupted after {counted(result.executions, 'execution')}; this is what was found so far.")
+        why = "interrupted" if campaign.unsaved is None else "ended early"
+        note(f"slabactors: {why} after {counted(result.executions, 'execution')}; this is what was found so far.")
     return result
 
 
@@ -82,9 +119,10 @@ def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed
 
 
 def as_json(
-    program: BoundScenario, result: SearchResult, reports: list[Report], strategy: str, seed: int
+    campaign: Campaign, result: SearchResult, reports: list[Report], strategy: str, seed: int
 ) -> dict[str, Any]:
     """The result as ``--json`` prints it."""
+    program = campaign.program
     return {
         "scenario": program.scenario.name,
         "lifecycle": program.lifecycle.name,
@@ -96,15 +134,18 @@ def as_json(
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
         "exhaustive": False,
-        "verdict": result.verdict,
+        "verdict": campaign.verdict(result.verdict),
         "sometimes": result.sometimes,
+        "known": campaign.known_json(),
         "findings": [report.as_json() for report in reports],
     }
 
 
-def print_result(program: BoundScenario, result: SearchResult, reports: list[Report]) -> None:
+def print_result(campaign: Campaign, result: SearchResult, reports: list[Report]) -> None:
     """The result for a person."""
-    rate = result.executions / result.seconds if result.seconds else 0
+    program = campaign.program
+    rate = (result.executions - campaign.resumed) / result.seconds if result.seconds else 0
+    campaign.print_known()
     say(
         f"{program.scenario.name} under {program.lifecycle.name}: {counted(result.executions, 'execution')}, "
         f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
@@ -113,12 +154,14 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
     for number, report in enumerate(reports, 1):
         print_report(number, report)
     match result.verdict:
+        case "clean" if campaign.verdict(result.verdict) == "broken":
+            say(f"No bug in {counted(result.executions, 'execution')}, but one that was known is still there.")
         case "clean":
             say(f"No bug in {counted(result.executions, 'execution')}.  That is not a proof.")
         case "undetermined" if result.finished:
             say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
         case "undetermined":
-            say("Undetermined: interrupted before a bug was found.")
+            say("Undetermined: it ended before a bug was found.")
         case _:
             say()
             say(f"{counted(len(result.found), 'distinct bug')}.")
