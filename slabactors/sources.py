@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from slabactors.lifecycle import Lifecycle
 from slabactors.scenario import BoundScenario
@@ -21,7 +22,8 @@ def sources_digest(program: BoundScenario) -> str:
     """
     files = {one: one.relative_to(PACKAGE).as_posix() for one in PACKAGE.rglob("*.py")}
     classes = [one for one in type(program.lifecycle).__mro__ if issubclass(one, Lifecycle)]
-    for start in (program.scenario.function, *classes):
+    starts: list[Callable[..., Any]] = [program.scenario.function, *classes]
+    for start in starts:
         try:
             file = Path(inspect.getfile(start)).resolve()
         except (OSError, TypeError):  # typed in at a prompt, or a class that was made for its name

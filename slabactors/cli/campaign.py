@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slabactors.cli.output import counted, note, say
 from slabactors.cli.report import Report, save_all
-from slabactors.errors import OutputError
+from slabactors.errors import OutputError, UsageError
 from slabactors.explore.campaign import Blocks, Plan
 from slabactors.explore.finding import check_directory
 from slabactors.explore.known import Known, State, replay_known
@@ -29,7 +29,7 @@ class Campaign:
         program: what is searched.
         known: bugs that earlier searches have found, with what became of them.
         resumed: executions that were made before.
-        unsaved: why not everything could be kept.
+        unsaved: why not everything could be done or kept; said when everything was printed.
     """
 
     program: BoundScenario
@@ -38,7 +38,7 @@ class Campaign:
     corpus: Corpus | None = None
     number: int = 0
     resumed: int = 0
-    unsaved: OutputError | None = None
+    unsaved: UsageError | None = None
 
     @contextmanager
     def blocks(self, plan: Plan) -> Iterator[Blocks]:
@@ -82,6 +82,11 @@ class Campaign:
     def verdict(self, found: str) -> str:
         """That of the search, unless a bug that was known is still there."""
         return "broken" if any(one.state is State.FAILS for one in self.known) else found
+
+    def print_still_broken(self, found: str) -> None:
+        """Say that the last word is not that of the search."""
+        if found != "broken" and self.verdict(found) == "broken":
+            say("A bug that was known is still there.")
 
     def known_json(self) -> list[dict[str, Any]]:
         """The known bugs as ``--json`` prints them."""

@@ -144,24 +144,24 @@ def as_json(
 def print_result(campaign: Campaign, result: SearchResult, reports: list[Report]) -> None:
     """The result for a person."""
     program = campaign.program
-    rate = (result.executions - campaign.resumed) / result.seconds if result.seconds else 0
+    made = result.executions - campaign.resumed
+    rate = f" ({made / result.seconds:,.0f} executions/s)" if made and result.seconds else ""
     campaign.print_known()
     say(
         f"{program.scenario.name} under {program.lifecycle.name}: {counted(result.executions, 'execution')}, "
-        f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
+        f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s{rate}"
     )
     print_unreached(result.sometimes)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
     match result.verdict:
-        case "clean" if campaign.verdict(result.verdict) == "broken":
-            say(f"No bug in {counted(result.executions, 'execution')}, but one that was known is still there.")
         case "clean":
             say(f"No bug in {counted(result.executions, 'execution')}.  That is not a proof.")
         case "undetermined" if result.finished:
             say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
         case "undetermined":
-            say("Undetermined: it ended before a bug was found.")
+            say("Undetermined: interrupted before a bug was found.")
         case _:
             say()
             say(f"{counted(len(result.found), 'distinct bug')}.")
+    campaign.print_still_broken(result.verdict)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
+from slabactors.cli.campaign import opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached, save_all
-from slabactors.errors import NondeterminismError, OutputError, ReplayDiverged, UsageError
+from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached
+from slabactors.errors import NondeterminismError, ReplayDiverged, UsageError
 from slabactors.explore.bounded import BoundedResult, search_bounded
 from slabactors.explore.campaign import SearchResult
 from slabactors.explore.dpor import Statistics
-from slabactors.explore.finding import check_directory
 from slabactors.explore.shrink import shrink, shrink_schedule
 from slabactors.explore.verify import Verification, verify
 from slabactors.runtime.step import TimePolicy
@@ -44,32 +44,30 @@ def verify_scenario(
     if preemptions is not None and preemptions < 0:
         raise UsageError(f"--preemptions must be at least 0, not {preemptions}.\n  Type for example: --preemptions 2")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
-    if save is not None:
-        check_directory(save)
     time = TimePolicy(policy) if policy is not None else program.scenario.time
-    if preemptions is None:
-        result = explored(program, time, runs, seconds)
-        reports = shrunken_reports(program, result)
-        document = as_json(program, result, reports, time)
-        show = partial(print_result, program, result, reports, time)
-    else:
-        bounded = explored_bounded(program, time, preemptions, runs, seconds)
-        reports = bounded_reports(program, bounded)
-        document = bounded_json(program, bounded, reports, time)
-        show = partial(print_bounded, program, bounded, reports, time)
-    unsaved: OutputError | None = None
-    if save is not None:
-        try:
-            save_all(reports, save)
-        except OutputError as error:
-            unsaved = error  # what was found is printed first
-    if json:
-        say_json(document)
-    else:
-        show()
-    if unsaved is not None:
-        raise unsaved
-    return {"broken": BUG, "verified": FINE}.get(document["verdict"], UNDETERMINED)
+    strategy = "dpor" if preemptions is None else "preemption-bounded"
+    with opened(program, save, strategy=strategy, seed=0) as campaign:
+        if preemptions is None:
+            result = explored(program, time, runs, seconds)
+            reports = shrunken_reports(program, result)
+            told = partial(as_json, program, result, reports, time)
+            show = partial(print_result, program, result, reports, time)
+        else:
+            bounded = explored_bounded(program, time, preemptions, runs, seconds)
+            reports = bounded_reports(program, bounded)
+            told = partial(bounded_json, program, bounded, reports, time)
+            show = partial(print_bounded, program, bounded, reports, time)
+        campaign.save(reports)
+        document = told()
+        verdict = campaign.verdict(document["verdict"])
+        if json:
+            say_json(document | {"verdict": verdict, "known": campaign.known_json()})
+        else:
+            campaign.print_known()
+            show()
+            campaign.print_still_broken(document["verdict"])
+        campaign.finish()
+    return {"broken": BUG, "verified": FINE}.get(verdict, UNDETERMINED)
 
 
 def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds: float | None) -> Verification:

@@ -256,10 +256,11 @@ def search(
                 time.sleep(REPORT_SECONDS)
                 yield result
                 continue
-            part: SearchResult | None = None
+            part = SearchResult()
             for part in run_block(program, plan, block):
-                cut = limits.reached(blocks.total.executions + part.executions)
-                if cut:
+                if limits.reached(blocks.total.executions + part.executions):
+                    cut = True
+                    blocks.cut(block, part)
                     break
                 result.seconds = limits.elapsed
                 if result.seconds - reported >= REPORT_SECONDS:
@@ -267,8 +268,6 @@ def search(
                     blocks.beat()
                     result.show(blocks.total, part)
                     yield result
-            if cut or part is None:
-                blocks.cut(block, part)
             else:
                 blocks.keep(block, part)
     finally:

@@ -7,13 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from slabactors.errors import UsageError, WorkersLost
 from slabactors.explore.crew import Crew
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,24 +23,26 @@ class Cluster(Crew):
     """The workers of a Dask cluster; it runs by itself what was lost with a worker.
 
     Args:
-        client: connected to its scheduler.
+        client: connected to its scheduler (a ``distributed.Client``, which is not typed).
+        where: host and port of the scheduler.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Any, where: str) -> None:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         threads = sum(client.nthreads().values())
         super().__init__(client.get_executor(pure=False), 2 * threads + 2)
         self.lost = (KilledWorker, FutureCancelledError, CommClosedError, CancelledError, MemoryError)
         self._client = client
+        self._where = where
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Hand out a part."""
         if self._client.status != "running":
             raise WorkersLost(
-                f"the Dask scheduler {self._client.scheduler.addr} cannot be reached any more.\n"
+                f"the Dask scheduler at {self._where} cannot be reached any more.\n"
                 "  Start it again, or search with processes of this machine: --jobs 2"
             )
         return super().submit(function, *args, **kwargs)
@@ -87,19 +86,18 @@ def connected(address: str) -> Iterator[Crew]:
                 f"the Dask scheduler at {where} has no worker.\n  Start one: dask worker tcp://{where}"
             ) from error
         try:
-            yield Cluster(client)
+            yield Cluster(client, where)
         finally:
             client.close(timeout=CONNECT_SECONDS)
     finally:
         quiet.setLevel(level)
 
 
-def _client(factory: Callable[..., Any], where: str) -> Client:
+def _client(factory: Callable[..., Any], where: str) -> Any:
     try:
-        client: Client = factory(f"tcp://{where}", timeout=CONNECT_SECONDS, set_as_default=False)
+        return factory(f"tcp://{where}", timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise WorkersLost(
             f"no Dask scheduler answers at {where}: {error}.\n"
             f"  Start one there: dask scheduler --port {where.rpartition(':')[2]}, and workers: dask worker tcp://{where}"
         ) from error
-    return client

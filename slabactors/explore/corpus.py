@@ -186,7 +186,7 @@ class Corpus:
             raise self._damaged(sound)
 
     def _use_wal(self) -> None:
-        """Several processes may be about to; the one that comes late is told that it is locked, and not made to wait."""
+        """Several processes may be about to; whoever comes late is told that it is locked, and not made to wait."""
         until = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -276,7 +276,7 @@ class Corpus:
         if not rows:
             return None
         [(text, deliveries, checksum)] = rows
-        part = self._decoded(text, SearchResult, checksum == checksum_of(block, size, deliveries, text))
+        part: SearchResult = self._decoded(text, SearchResult, checksum == checksum_of(block, size, deliveries, text))
         if (part.begin, part.executions) != (block * BLOCK, size):
             raise self._damaged(f"block {block} is not what it says")
         return part

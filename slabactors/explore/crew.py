@@ -14,8 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing import connection, resource_tracker
+from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,7 +90,7 @@ class Processes(Crew):
     def __init__(self, jobs: int) -> None:
         super().__init__(None, 2 * jobs)
         self._jobs = jobs
-        self._started: set[multiprocessing.process.BaseProcess] = set()
+        self._started: set[BaseProcess] = set()
         self._line: connection.Connection | None = None
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -109,9 +110,7 @@ class Processes(Crew):
     def _open(self) -> None:
         context = multiprocessing.get_context("spawn")
         listener, self._line = context.Pipe(duplex=False)
-        self.executor = ProcessPoolExecutor(
-            self._jobs, mp_context=context, initializer=_listen, initargs=(listener,)
-        )
+        self.executor = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_listen, initargs=(listener,))
 
     def repair(self) -> bool:
         """Make a new pool; the old one is broken, and has ended its processes."""

@@ -253,6 +253,7 @@ def work(task: Task, block: int, seconds: float | None) -> SearchResult:
     limits = Limits(seconds, STOP.is_set)
     try:
         program = _received(task.program, task.plan.seed, task.digest)
+        part = SearchResult()
         for part in run_block(program, task.plan, block):
             if limits.reached(part.executions):
                 break
