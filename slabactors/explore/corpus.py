@@ -32,6 +32,9 @@ NAME: Final = "campaign.sqlite"
 APPLICATION_ID: Final = int.from_bytes(b"SLAB")
 FORMAT_VERSION: Final = 1
 
+PAGE_MIN: Final = 512
+"""No database is shorter, but for an empty one."""
+
 BUSY_SECONDS: Final = 30.0
 """How long to wait for another process that writes."""
 
@@ -146,6 +149,8 @@ class Corpus:
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / NAME
+        if self.file.is_file() and 0 < self.file.stat().st_size < PAGE_MIN:
+            raise self._damaged("it is too short")  # SQLite would take it for empty
         with self.guarded():
             self.connection = sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
         try:
@@ -231,6 +236,8 @@ class Corpus:
         """
         try:
             yield
+        except UnicodeDecodeError as error:  # of a name in the schema
+            raise self._damaged(error) from error
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (code == sqlite3.SQLITE_ERROR):

@@ -60,24 +60,11 @@ class Crew:
         return self.executor.submit(function, *args, **kwargs)
 
     def repair(self) -> bool:
-        """After a part was lost: make it work again, if it has to be; false when that cannot be done."""
-        return True
+        """It has broken: make it work again; false when that cannot be done."""
+        return False
 
     def stop(self) -> None:
         """Tell all parts that are under way to end early."""
-
-
-class Borrowed(Crew):
-    """An executor that a caller gave."""
-
-    def repair(self) -> bool:
-        """A pool that has broken stays so; anything else goes on."""
-        assert self.executor is not None
-        try:
-            self.executor.submit(int).cancel()
-        except RuntimeError:  # BrokenExecutor is one; so is what an executor raises that was shut down
-            return False
-        return True
 
 
 class Processes(Crew):
@@ -131,6 +118,7 @@ class Processes(Crew):
         for process in self._started:
             if not connection.wait([process.sentinel], timeout=CLOSE_SECONDS):
                 process.kill()  # it is in an execution that takes long, or does not end
+            process.join()
         self._started.clear()
 
     def __exit__(

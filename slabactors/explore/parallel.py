@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -27,7 +27,7 @@ from slabactors.explore.campaign import (
     check_determinism,
     run_block,
 )
-from slabactors.explore.crew import STOP, Borrowed, Crew, Processes
+from slabactors.explore.crew import STOP, Crew, Processes
 from slabactors.explore.finding import REPEAT_HINT
 from slabactors.explore.program import Program
 
@@ -92,7 +92,7 @@ def search_parallel(
     task = Task(pickled(program), plan, check_determinism(program, seed=seed))
     limits = Limits(seconds, stop)
     if isinstance(executor, Executor):
-        executor = Borrowed(executor, 2 * jobs)
+        executor = Crew(executor, 2 * jobs)
     try:
         with executor or Processes(jobs) as crew:
             flight = _Flight(crew, task, blocks)
@@ -151,7 +151,9 @@ class _Flight:
             try:
                 future = self._crew.submit(work, self._task, block, seconds)
             except self._crew.lost as error:
-                self._note_lost(block, error)
+                if not self._again:
+                    self._again.append(block)  # nothing was tried yet, so nothing is held against it
+                self._give_up_all(error)
                 self._repair(error)
                 return
             if self._again:
@@ -167,17 +169,21 @@ class _Flight:
             self._count(block, future.result())
         elif isinstance(error, self._crew.lost):
             self._note_lost(block, error)
-            # A pool that breaks loses all that it has; let it say so of each.
-            wait(self._under_way, GRACE_SECONDS if not isinstance(error, MemoryError) else 0)
-            for other in [one for one in self._under_way if one.done()]:
-                lost = self._under_way.pop(other)
-                if other.cancelled() or isinstance(other.exception(), self._crew.lost):
-                    self._note_lost(lost, error)
-                else:
-                    self._count(lost, other.result())
-            self._repair(error)
+            if isinstance(error, BrokenExecutor):
+                self._give_up_all(error)
+                self._repair(error)
         else:
             raise error
+
+    def _give_up_all(self, error: BaseException) -> None:
+        """A pool that breaks loses all that it has; it says so of each, but for those that have come back already."""
+        wait(self._under_way, GRACE_SECONDS)
+        for future, block in self._under_way.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._count(block, future.result())
+            else:
+                self._note_lost(block, error)
+        self._under_way.clear()
 
     def _count(self, block: int, part: SearchResult) -> None:
         if part.executions == self._task.plan.size(block):
