@@ -35,12 +35,12 @@ class Cluster(Crew):
         threads = sum(client.nthreads().values())
         super().__init__(client.get_executor(pure=False), 2 * threads + 2)
         self.lost = (KilledWorker, FutureCancelledError, CommClosedError, CancelledError, MemoryError)
-        self._client = client
+        self.client = client
         self._where = where
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Hand out a part."""
-        if self._client.status != "running":
+        if self.client.status != "running":
             raise WorkersLost(
                 f"the Dask scheduler at {self._where} cannot be reached any more.\n"
                 "  Start it again, or search with processes of this machine: --jobs 2"
