@@ -9,14 +9,12 @@ from __future__ import annotations
 import pickle
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
-from slabactors.errors import NondeterminismError, UsageError, WorkersLost
+from slabactors.errors import NondeterminismError, UsageError
 from slabactors.explore.campaign import (
     BLOCK,
     REPORT_SECONDS,
@@ -27,15 +25,9 @@ from slabactors.explore.campaign import (
     check_determinism,
     run_block,
 )
-from slabactors.explore.crew import STOP, Crew, Processes
+from slabactors.explore.crew import STOP, Crew, Flight, Processes
 from slabactors.explore.finding import REPEAT_HINT
 from slabactors.explore.program import Program
-
-RETRIES_MAX: Final = 3
-"""How often a block is run again whose worker died."""
-
-GRACE_SECONDS: Final = 5.0
-"""How long blocks that are under way are waited for when the search is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +83,30 @@ def search_parallel(
     yield result
     task = Task(pickled(program), plan, check_determinism(program, seed=seed))
     limits = Limits(seconds, stop)
-    if isinstance(executor, Executor):
-        executor = Crew(executor, 2 * jobs)
+
+    def describe(block: int) -> tuple[str, str]:
+        last = min((block + 1) * BLOCK, runs)
+        return f"executions {block * BLOCK} to {last - 1}", f"--jobs 1 --runs {last}"
+
     try:
-        with executor or Processes(jobs) as crew:
-            flight = _Flight(crew, task, blocks)
-            while flight.goes_on(limits):
+        with crew_of(jobs, executor) as crew:
+            flight: Flight[int, SearchResult] = Flight(crew, describe)
+            while not limits.reached(blocks.total.executions):
+                while flight.has_room and (block := blocks.take()) is not None:
+                    flight.start(block, work, task, block, limits.left)
+                if flight.busy:
+                    for block, part in flight.landed(REPORT_SECONDS):
+                        _count(blocks, block, part)
+                elif blocks.others:
+                    time.sleep(REPORT_SECONDS)
+                else:
+                    break
                 result.seconds = limits.elapsed
                 result.show(blocks.total)
                 blocks.beat()
                 yield result
-            flight.land()
+            for block, left in flight.land():
+                _count(blocks, block, left)
     finally:
         result.seconds = limits.elapsed
         result.show(blocks.total)
@@ -109,124 +114,18 @@ def search_parallel(
     yield result
 
 
-class _Flight:
-    """The blocks that workers have.
+def crew_of(jobs: int, executor: Executor | Crew | None) -> Crew:
+    """Who is to run the parts of a search."""
+    if executor is None:
+        return Processes(jobs)
+    return Crew(executor, 2 * jobs) if isinstance(executor, Executor) else executor
 
-    Args:
-        crew: the workers.
-        task: what they have to know.
-        blocks: where blocks come from, and go to when they are done.
-    """
 
-    def __init__(self, crew: Crew, task: Task, blocks: Blocks) -> None:
-        self._crew = crew
-        self._task = task
-        self._blocks = blocks
-        self._under_way: dict[Future[SearchResult], int] = {}
-        self._again: list[int] = []
-        self._lost: Counter[int] = Counter()
-
-    def goes_on(self, limits: Limits) -> bool:
-        """Hand out blocks, and wait a little for some to come back; false when all is done, or a limit was reached."""
-        if limits.reached(self._blocks.total.executions):
-            return False
-        self._hand_out(limits.left)
-        if not self._under_way:
-            if not self._again and not self._blocks.others:
-                return False
-            time.sleep(REPORT_SECONDS)
-            return True
-        done, _ = wait(self._under_way, REPORT_SECONDS, FIRST_COMPLETED)
-        for future in done:
-            self._collect(future)
-        return True
-
-    def _hand_out(self, seconds: float | None) -> None:
-        """Keep all workers busy; with a block whose worker died, one block at a time, to see which one is to blame."""
-        suspected = self._again or any(self._lost[block] for block in self._under_way.values())
-        while len(self._under_way) < (1 if suspected else self._crew.width):
-            block = self._again[0] if self._again else self._blocks.take()
-            if block is None:
-                return
-            try:
-                future = self._crew.submit(work, self._task, block, seconds)
-            except self._crew.lost as error:
-                if not self._again:
-                    self._again.append(block)  # nothing was tried yet, so nothing is held against it
-                self._give_up_all(error)
-                self._repair(error)
-                return
-            if self._again:
-                self._again.pop(0)
-            self._under_way[future] = block
-
-    def _collect(self, future: Future[SearchResult]) -> None:
-        block = self._under_way.pop(future, None)
-        if block is None:
-            return  # it was lost together with another one
-        error = CancelledError() if future.cancelled() else future.exception()
-        if error is None:
-            self._count(block, future.result())
-        elif isinstance(error, self._crew.lost):
-            self._note_lost(block, error)
-            if isinstance(error, BrokenExecutor):
-                self._give_up_all(error)
-                self._repair(error)
-        else:
-            raise error
-
-    def _give_up_all(self, error: BaseException) -> None:
-        """A pool that breaks loses all that it has; it says so of each, but for those that have come back already."""
-        wait(self._under_way, GRACE_SECONDS)
-        for future, block in self._under_way.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._count(block, future.result())
-            else:
-                self._note_lost(block, error)
-        self._under_way.clear()
-
-    def _count(self, block: int, part: SearchResult) -> None:
-        if part.executions == self._task.plan.size(block):
-            self._blocks.keep(block, part)
-        else:
-            self._blocks.cut(block, part)
-
-    def _note_lost(self, block: int, error: BaseException) -> None:
-        """A block is to be run again, unless it was often enough.
-
-        Raises:
-            WorkersLost: it was.
-        """
-        self._lost[block] += 1
-        if self._lost[block] > RETRIES_MAX:
-            last = min((block + 1) * BLOCK, self._task.plan.runs)
-            raise WorkersLost(
-                f"{self._lost[block]} processes died that ran executions {block * BLOCK} to {last - 1} "
-                f"({type(error).__name__}: {error}); memory may have run out, or the program ends its process.\n"
-                f"  See what happens, in one process: --jobs 1 --runs {last}"
-            )
-        if block not in self._again:
-            self._again.append(block)
-            self._again.sort()
-
-    def _repair(self, error: BaseException) -> None:
-        if not self._crew.repair():
-            raise WorkersLost(
-                f"the executor cannot be used any more ({type(error).__name__}: {error}).\n"
-                "  Give a new one, or leave it out and say how many processes to start: jobs=2"
-            ) from error
-
-    def land(self) -> None:
-        """Wait a little for what is under way, and count what was run of it."""
-        for future in [one for one in self._under_way if one.cancel()]:
-            self._blocks.cut(self._under_way.pop(future), None)
-        self._crew.stop()
-        wait(self._under_way, GRACE_SECONDS)
-        for future, block in self._under_way.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._count(block, future.result())
-            else:
-                self._blocks.cut(block, None)
+def _count(blocks: Blocks, block: int, part: SearchResult | None) -> None:
+    if part is not None and part.executions == blocks.plan.size(block):
+        blocks.keep(block, part)
+    else:
+        blocks.cut(block, part)
 
 
 def pickled(program: Program) -> bytes:

@@ -20,8 +20,8 @@ import pytest
 
 from slabactors.errors import KernelBug, Kind, NondeterminismError, UnknownName, UsageError, WorkersLost
 from slabactors.explore.campaign import BLOCK, Plan, SearchResult, run_block, search
-from slabactors.explore.crew import Processes
-from slabactors.explore.parallel import RETRIES_MAX, search_parallel
+from slabactors.explore.crew import RETRIES_MAX, Processes
+from slabactors.explore.parallel import search_parallel
 from slabactors.explore.strategy import STRATEGIES
 from slabactors.scenario import Scenario, find
 from tests.explore.micro import Micro
