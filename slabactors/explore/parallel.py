@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -156,12 +157,26 @@ def work(task: Task, block: int, seconds: float | None) -> SearchResult:
         RuntimeError: anything else, with its traceback.
     """
     limits = Limits(seconds, STOP.is_set)
-    try:
-        program = _received(task.program, task.plan.seed, task.digest)
-        part = SearchResult()
+    part = SearchResult()
+    with telling():
+        program = received(task.program, task.plan.seed, task.digest)
         for part in run_block(program, task.plan, block):
             if limits.reached(part.executions):
                 break
+    return part
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """In a worker: what goes wrong in a form that can be sent.
+
+    Raises:
+        UsageError: the user's mistake.
+        NondeterminismError: the program does not repeat itself.
+        RuntimeError: anything else, with its traceback.
+    """
+    try:
+        yield
     except (UsageError, NondeterminismError) as error:
         # Not all of them can be pickled; their text is what matters.
         kind = UsageError if isinstance(error, UsageError) else NondeterminismError
@@ -170,11 +185,10 @@ def work(task: Task, block: int, seconds: float | None) -> SearchResult:
         raise
     except Exception:
         raise RuntimeError(f"a worker failed:\n{traceback.format_exc()}") from None
-    return part
 
 
 @lru_cache(maxsize=2)
-def _received(data: bytes, seed: int, digest: str) -> Program:
+def received(data: bytes, seed: int, digest: str) -> Program:
     """The program, unpickled once in each worker, and seen to do the same as where the search was started."""
     program: Program = pickle.loads(data)
     if check_determinism(program, seed=seed) != digest:

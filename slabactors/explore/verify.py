@@ -10,7 +10,7 @@ from slabactors.explore.dpor import Dpor, Statistics
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution, Program
 from slabactors.runtime.guided import ARM, Broken, GuidedSimulation
-from slabactors.runtime.step import Decision, Outcome, TimePolicy
+from slabactors.runtime.step import Decision, TimePolicy
 
 REPORT_EVERY = 64
 """Executions between two looks at the clock."""
@@ -22,14 +22,12 @@ class Proved:
 
     Attributes:
         signature: what it is called.
-        outcome: of the first execution that showed it.
-        decisions: the schedule that leads to it.
+        decisions: the schedule that leads to it, of the first execution that showed it.
         execution: the number of that execution, from 0.
         count: executions (traces) that showed it.
     """
 
     signature: str
-    outcome: Outcome
     decisions: list[Decision]
     execution: int
     count: int = 1
@@ -89,22 +87,8 @@ def verify(
     guide = Dpor()
     result = Verification(guide.statistics, sometimes=dict.fromkeys(program.sometimes, False))
     started = wall.monotonic()
-    missing = set(result.sometimes)
     while True:
-        execution = program.execute(guide, time=time, driver=GuidedSimulation)
-        simulation = execution.simulation
-        assert isinstance(simulation, GuidedSimulation)
-        result.held_back = result.held_back or simulation.held_back
-        if guide.complete:
-            _collect(result, guide, simulation, execution)
-            if missing:
-                for text, reached in zip(program.sometimes, program.reached(execution), strict=True):
-                    if reached and text in missing:
-                        missing.discard(text)
-                        result.sometimes[text] = True
-        elif not simulation.given_up:
-            result.bounded += 1
-        program.dispose(execution)
+        explore_once(program, guide, result, time)
         more = guide.advance()
         executions = guide.statistics.executions
         if not more:
@@ -122,6 +106,22 @@ def verify(
                 return
 
 
+def explore_once(program: Program, guide: Dpor, result: Verification, time: TimePolicy | None) -> None:
+    """Run a program once more, and add what came of it to a result."""
+    execution = program.execute(guide, time=time, driver=GuidedSimulation)
+    simulation = execution.simulation
+    assert isinstance(simulation, GuidedSimulation)
+    result.held_back = result.held_back or simulation.held_back
+    if guide.complete:
+        _collect(result, guide, simulation, execution)
+        if not all(result.sometimes.values()):
+            for text, reached in zip(program.sometimes, program.reached(execution), strict=True):
+                result.sometimes[text] |= reached
+    elif not simulation.given_up:
+        result.bounded += 1
+    program.dispose(execution)
+
+
 def _collect(result: Verification, guide: Dpor, simulation: GuidedSimulation, execution: Execution) -> None:
     """Take the bugs of one execution: those that no other bug of it led to."""
     broken = simulation.broken
@@ -133,7 +133,7 @@ def _collect(result: Verification, guide: Dpor, simulation: GuidedSimulation, ex
         known = result.found.get(name)
         if known is None:
             decisions = schedule_of(guide, one)
-            result.found[name] = Proved(name, one.outcome, decisions, guide.statistics.executions - 1)
+            result.found[name] = Proved(name, decisions, guide.statistics.executions - 1)
         else:
             known.count += 1
 
