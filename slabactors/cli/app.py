@@ -116,6 +116,7 @@ def verify(
     ] = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
+    jobs: Jobs = None,
     save: Save = None,
     json: Json = False,
 ) -> int:
@@ -130,6 +131,7 @@ def verify(
         preemptions=preemptions,
         runs=runs,
         seconds=time,
+        jobs=jobs,
         save=save,
         json=json,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from slabactors.cli.output import counted, note, say
 from slabactors.cli.report import Report, save_all
@@ -19,6 +19,20 @@ from slabactors.scenario import BoundScenario
 
 if TYPE_CHECKING:
     from slabactors.explore.corpus import Corpus, Subject
+
+
+JOBS_MAX: Final = 256
+"""More processes than that are a slip of the finger."""
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Refuse numbers of processes that make no sense.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if jobs is not None and not 0 < jobs <= JOBS_MAX:
+        raise UsageError(f"--jobs must be from 1 to {JOBS_MAX}, not {jobs}.\n  Type for example: --jobs 2")
 
 
 @dataclass

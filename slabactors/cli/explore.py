@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.campaign import Campaign, opened
+from slabactors.cli.campaign import Campaign, check_jobs, opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached
 from slabactors.errors import OutputError, UsageError, WorkersLost
@@ -20,8 +20,6 @@ from slabactors.scenario import BoundScenario, find
 
 if TYPE_CHECKING:
     from slabactors.explore.crew import Crew
-
-JOBS_MAX: Final = 256
 
 
 def explore_scenario(
@@ -43,8 +41,7 @@ def explore_scenario(
         raise UsageError(f"--runs must be at least 1, not {runs}.\n  Type for example: --runs 10000")
     if seconds is not None and not 0 < seconds < inf:
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 10")
-    if jobs is not None and not 0 < jobs <= JOBS_MAX:
-        raise UsageError(f"--jobs must be from 1 to {JOBS_MAX}, not {jobs}.\n  Type for example: --jobs 2")
+    check_jobs(jobs)
     if jobs is not None and executor is not None:
         raise UsageError("expected --jobs or --executor, found both.\n  A cluster has the workers that it has.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)

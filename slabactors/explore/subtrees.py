@@ -33,6 +33,7 @@ from typing import Final
 
 from slabactors.explore.dpor import Branch, Dpor, Frame, _in_vain
 from slabactors.explore.happens_before import Dep, Elem
+from slabactors.explore.packing import Packer, Unpacker
 from slabactors.explore.verify import Verification
 from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import SimPath
@@ -86,6 +87,26 @@ class Subtree:
     stack: list[Frame]
     executions: int
 
+    def pack(self) -> bytes:
+        """As it is sent."""
+        packer = Packer()
+        packer.number(len(self.above))
+        packer.frames([*self.above, *self.stack])
+        for deps in self.elsewhere:
+            packer.deps(deps)
+        packer.number(self.beside)
+        packer.number(self.executions)
+        return packer.data()
+
+    @staticmethod
+    def unpack(data: bytes) -> Subtree:
+        """What was sent."""
+        unpacker = Unpacker(data)
+        above = unpacker.number()
+        frames = unpacker.frames()
+        elsewhere = [unpacker.deps() for _ in range(above)]
+        return Subtree(frames[:above], elsewhere, bool(unpacker.number()), frames[above:], unpacker.number())
+
 
 @dataclass(slots=True)
 class Visit:
@@ -102,6 +123,31 @@ class Visit:
     root: Branch | None
     reversals: list[Reversal]
     result: Verification
+
+    def pack(self) -> tuple[bytes, Verification]:
+        """As it is sent."""
+        packer = Packer()
+        packer.frames(self.stack)
+        packer.number(len(self.reversals))
+        for one in self.reversals:
+            packer.number(one.frame)
+            packer.deps(one.sequence)
+            packer.number(one.uncertain)
+        packer.number(self.root is not None)
+        if self.root is not None:
+            packer.dep(self.root.dep)
+            packer.number(self.root.explored)
+        return packer.data(), self.result
+
+    @staticmethod
+    def unpack(sent: tuple[bytes, Verification]) -> Visit:
+        """What was sent."""
+        unpacker = Unpacker(sent[0])
+        stack = unpacker.frames()
+        count = unpacker.number()
+        reversals = [Reversal(unpacker.number(), unpacker.deps(), bool(unpacker.number())) for _ in range(count)]
+        root = Branch(unpacker.dep(), explored=bool(unpacker.number())) if unpacker.number() else None
+        return Visit(stack, root, reversals, sent[1])
 
 
 class Rules(Dpor):
@@ -372,15 +418,14 @@ class Coordinator:
     def _split(self, part: Part) -> Part | None:
         """Own more of a part, down to its first state with several branches; gives what goes on from there, if any."""
         stack = part.stack
-        for index, frame in enumerate(stack):  # noqa: B007 -- where it stops is what is wanted
-            if frame.current is None or not frame.current.explored:
+        upper = 0
+        while not upper or len(stack[upper - 1].tree) == 1:
+            current = stack[upper].current if upper < len(stack) else None
+            if current is None or not current.explored:
                 return None  # what is planned beside it has to wait for its first complete run
-            if len(frame.tree) > 1:
-                break
-        else:
-            return None
+            upper += 1
         part.stack = []
-        for frame in stack[: index + 1]:
+        for frame in stack[:upper]:
             branch = frame.current
             assert branch is not None
             sleep = frame.sleep | {branch.dep.elem: branch.dep}
@@ -388,8 +433,9 @@ class Coordinator:
             part.below = node
             part = Part(node, branch, dict(frame.sleep), node.beside, explored=True)
             node.parts.append(part)
-        part.stack = stack[index + 1 :]
-        self._begin_next(node)
+            if frame is stack[upper - 1]:
+                self._begin_next(node)
+        part.stack = stack[upper:]
         return part
 
     def _begin_next(self, node: Node) -> None:

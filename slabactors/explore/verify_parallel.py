@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
@@ -12,7 +11,7 @@ from slabactors.explore.crew import STOP, Crew, Flight
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.parallel import crew_of, pickled, received, telling
 from slabactors.explore.program import Program
-from slabactors.explore.subtrees import WINDOW, Coordinator, Part, SubtreeGuide, Visit
+from slabactors.explore.subtrees import WINDOW, Coordinator, Part, Subtree, SubtreeGuide, Visit
 from slabactors.explore.verify import Verification, explore_once
 from slabactors.runtime.step import TimePolicy
 
@@ -70,22 +69,22 @@ def verify_parallel(
 
     with crew_of(jobs, executor) as crew:
         coordinator = Coordinator(max(WINDOW, crew.width))
-        flight: Flight[int, Visit] = Flight(crew, describe)
+        flight: Flight[int, tuple[bytes, Verification]] = Flight(crew, describe)
         parts: dict[int, Part] = {}
         waiting: list[tuple[int, bytes]] = []
-        back: dict[int, Visit] = {}
+        back: dict[int, tuple[bytes, Verification]] = {}
         handed_out = taken_back = 0
         while not coordinator.done:
             for part, subtree in coordinator.hand_out():
                 parts[handed_out] = part
-                waiting.append((handed_out, pickle.dumps(subtree)))
+                waiting.append((handed_out, subtree.pack()))
                 handed_out += 1
             while waiting and flight.has_room:
                 number, data = waiting.pop(0)
                 flight.start(number, visit, task, data)
             back.update(flight.landed(REPORT_SECONDS))
             while taken_back in back:
-                one = back.pop(taken_back)
+                one = Visit.unpack(back.pop(taken_back))
                 _count(result, one.result)
                 coordinator.take_back(parts.pop(taken_back), one)
                 taken_back += 1
@@ -95,15 +94,16 @@ def verify_parallel(
             if late or limits.reached(result.statistics.executions):
                 break
             yield result
-        for _, left in sorted([*back.items(), *((number, one) for number, one in flight.land() if one is not None)]):
-            _count(result, left.result)
+        back.update((number, sent) for number, sent in flight.land() if sent is not None)
+        for _, (_, part_result) in sorted(back.items()):
+            _count(result, part_result)
     result.exhaustive = coordinator.done and not result.bounded
     result.finished = coordinator.done or not limits.stopped
     result.seconds = limits.elapsed
     yield result
 
 
-def visit(task: Task, data: bytes) -> Visit:
+def visit(task: Task, data: bytes) -> tuple[bytes, Verification]:
     """In a worker: explore some of a subtree.
 
     Raises:
@@ -113,7 +113,7 @@ def visit(task: Task, data: bytes) -> Visit:
     """
     with telling():
         program = received(task.program, 0, task.digest)
-        subtree = pickle.loads(data)
+        subtree = Subtree.unpack(data)
         guide = SubtreeGuide(subtree)
         result = Verification(guide.statistics, sometimes=dict.fromkeys(program.sometimes, False))
         more = True
@@ -122,7 +122,7 @@ def visit(task: Task, data: bytes) -> Visit:
             more = guide.advance()
             if not more or STOP.is_set():
                 break
-        return guide.visit(result, more=more)
+        return guide.visit(result, more=more).pack()
 
 
 def _count(result: Verification, part: Verification) -> None:
