@@ -116,7 +116,6 @@ def verify(
     ] = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
-    jobs: Jobs = None,
     save: Save = None,
     json: Json = False,
 ) -> int:
@@ -131,7 +130,6 @@ def verify(
         preemptions=preemptions,
         runs=runs,
         seconds=time,
-        jobs=jobs,
         save=save,
         json=json,
     )

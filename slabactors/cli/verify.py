@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.campaign import check_jobs, opened
+from slabactors.cli.campaign import opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, make_report, print_report, print_unreached
 from slabactors.errors import NondeterminismError, ReplayDiverged, UsageError
@@ -34,7 +33,6 @@ def verify_scenario(
     preemptions: int | None,
     runs: int | None,
     seconds: float | None,
-    jobs: int | None,
     save: Path | None,
     json: bool,
 ) -> int:
@@ -45,15 +43,12 @@ def verify_scenario(
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 60")
     if preemptions is not None and preemptions < 0:
         raise UsageError(f"--preemptions must be at least 0, not {preemptions}.\n  Type for example: --preemptions 2")
-    check_jobs(jobs)
-    if jobs is not None and preemptions is not None:
-        raise UsageError("expected --jobs or --preemptions, found both.\n  A search by preemptions is one process.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     time = TimePolicy(policy) if policy is not None else program.scenario.time
     strategy = "dpor" if preemptions is None else "preemption-bounded"
     with opened(program, save, strategy=strategy, seed=0) as campaign:
         if preemptions is None:
-            result = explored(program, time, runs, seconds, jobs or 1)
+            result = explored(program, time, runs, seconds)
             reports = shrunken_reports(program, result)
             told = partial(as_json, program, result, reports, time)
             show = partial(print_result, program, result, reports, time)
@@ -75,18 +70,11 @@ def verify_scenario(
     return {"broken": BUG, "verified": FINE}.get(verdict, UNDETERMINED)
 
 
-def explored(
-    program: BoundScenario, time: TimePolicy, runs: int | None, seconds: float | None, jobs: int
-) -> Verification:
+def explored(program: BoundScenario, time: TimePolicy, runs: int | None, seconds: float | None) -> Verification:
     """Search with a progress bar; Ctrl-C ends it with what was found so far."""
     result = Verification(Statistics())
-    searching: Callable[..., Iterator[Verification]] = verify
-    if jobs > 1:
-        from slabactors.explore.verify_parallel import verify_parallel
-
-        searching = partial(verify_parallel, jobs=jobs)
     with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", PARTS) as progress:
-        for result in searching(program, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set):
+        for result in verify(program, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set):
             progress.update(int(PARTS * result.progress), len(result.found))
         if interrupted.is_set():
             note(f"slabactors: interrupted after {counted(result.statistics.executions, 'execution')}.")
