@@ -125,7 +125,7 @@ def gone(group: int) -> bool:
 @pytest.mark.slow
 def test_a_campaign_that_is_killed_goes_on_where_it_was(command, process, tmp_path):
     """Ten kills at random moments, with one process and with two; the answer in the end is that of an unbroken run."""
-    line = [*LINE, "--runs", "4096"]
+    line = [*LINE, "--runs", "5632"]
     wanted = same(command(*line).out)
     source = random.Random("kills")
     done = []
@@ -139,18 +139,22 @@ def test_a_campaign_that_is_killed_goes_on_where_it_was(command, process, tmp_pa
             stderr=subprocess.DEVNULL,
             text=True,
         ) as explorer:
-            time.sleep(source.uniform(0.1, 0.6))
+            # At any moment of its life, but not so late that nothing would be left for the kills to come.
+            until = time.monotonic() + source.uniform(0.1, 0.7)
+            while time.monotonic() < until and blocks_done(tmp_path / "out") <= sum(done[-1:]):
+                time.sleep(0.005)
+            time.sleep(source.uniform(0, 0.03))
             assert explorer.poll() is None, "it was not killed: let it run for longer"
             explorer.kill()
         kills += 1
         done.append(blocks_done(tmp_path / "out"))
     assert done == sorted(done)
-    assert 0 < done[-1] < 16
+    assert 0 < done[-1] < 22
     last = process(*line, "--save", "out")
     assert same(last.out) == wanted
     assert last.err == f"slabactors: {256 * done[-1]} executions had been made before; going on from there.\n"
     assert not [name for name in listing(tmp_path) if name.endswith((".part", "-wal", "-shm"))]
-    assert blocks_done(tmp_path / "out") == 16
+    assert blocks_done(tmp_path / "out") == 22
 
 
 @pytest.mark.slow
