@@ -117,5 +117,13 @@ class OutputError(UsageError):
     """A log or finding cannot be written."""
 
 
+class CorpusError(UsageError):
+    """The corpus of a campaign is damaged, foreign, or of another version."""
+
+
+class WorkersLost(UsageError):
+    """Processes that worked for a search died again and again, or cannot be reached."""
+
+
 class NondeterminismError(SlabactorsError):
     """The same schedule ran twice and differed: there is a second source of randomness."""

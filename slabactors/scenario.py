@@ -178,6 +178,15 @@ class Scenario:
             source = self.name
         return hashlib.sha256(source.encode()).hexdigest()[:16]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by where its function is: the file was imported under a name that another process does not know."""
+        file = Path(inspect.getfile(self.function)).resolve()
+        directory = _shipped_directory().resolve()
+        if file.is_relative_to(directory):
+            file = file.relative_to(directory)  # where this package is in the other process
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "function"}
+        return _found_again, (str(file), self.function.__qualname__, values)
+
     def bind(
         self, *, lifecycle_name: str | None = None, settings: dict[str, Any] | Sequence[str] = ()
     ) -> BoundScenario:
@@ -296,6 +305,18 @@ class BoundScenario:
         story = self.scenario if time is None else replace(self.scenario, time=time)
         return replace(self, scenario=story, starvation_jiffies=starvation_jiffies)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was bound from, so that another process finds it again."""
+        name = self.lifecycle.name
+        path, separator, class_name = name.rpartition(":")
+        if not separator or not path.endswith(".py"):
+            path, class_name = name, ""
+        origin: Lifecycle | tuple[str, str] = self.lifecycle
+        if path.endswith(".py"):
+            origin = str(Path(path).resolve()) + (f":{class_name}" if class_name else ""), name
+        bound = self.scenario, origin, self.config, self.arguments, self.settings
+        return _bound_again, (*bound, self.starvation_jiffies)
+
     def machine(self, clock: Clock) -> Machine:
         """A new machine for one run."""
         return Machine(clock, self.lifecycle, self.config)
@@ -388,7 +409,7 @@ class BoundScenario:
                 found.append(Knob(name, value, usual, usual))
         return found
 
-    def variant(self, settings: Mapping[str, int]) -> BoundScenario:
+    def variant(self, settings: Mapping[str, Any]) -> BoundScenario:
         """The same with other values of some parameters.
 
         Raises:
@@ -397,7 +418,8 @@ class BoundScenario:
         values = {**self.settings, **settings}
         known = {**self.scenario.machine_parameters, **self.scenario.parameters}
         changed = {name: value for name, value in values.items() if value != known[name].default}
-        return self.scenario.bind(lifecycle_name=self.lifecycle.name, settings=changed)
+        bound = self.scenario.bind(lifecycle_name=self.lifecycle.name, settings=changed)
+        return replace(bound, starvation_jiffies=self.starvation_jiffies)
 
     def reached(self, execution: Execution) -> Sequence[bool]:
         """Which of `sometimes` a run has reached."""
@@ -407,6 +429,30 @@ class BoundScenario:
         """Untie a run's paths and its machine."""
         execution.simulation.dispose()
         execution.world.dispose()
+
+
+def _found_again(file: str, name: str, values: dict[str, Any]) -> Scenario:
+    """A pickled scenario, found again by its file and its name in it."""
+    found = vars(_module_of(_shipped_directory() / file, None)).get(name)
+    if not isinstance(found, Scenario):
+        raise ScenarioError(
+            f"{file} has no scenario {name!r} at its top level, so another process cannot find it.\n"
+            "  Define the scenario at the top level of its file."
+        )
+    return Scenario(function=found.function, **values)
+
+
+def _bound_again(
+    story: Scenario,
+    origin: Lifecycle | tuple[str, str],
+    config: MachineConfig,
+    arguments: dict[str, Any],
+    settings: dict[str, Any],
+    starvation_jiffies: int | None,
+) -> BoundScenario:
+    """A pickled program; a lifecycle of a file comes as where it is and what it is called."""
+    chosen = origin if isinstance(origin, Lifecycle) else find_lifecycle(*origin)
+    return BoundScenario(story, chosen, config, arguments, settings, starvation_jiffies)
 
 
 def scenario(
@@ -451,8 +497,12 @@ def scenario(
     return decorate
 
 
-def find_lifecycle(name: str) -> Lifecycle:
+def find_lifecycle(name: str, called: str | None = None) -> Lifecycle:
     """A shipped lifecycle by name, or one of a file: ``FILE.py:CLASS``, or ``FILE.py`` when it holds just one.
+
+    Args:
+        name: which one.
+        called: the name that one of a file is to have, if not that one.
 
     Raises:
         UnknownName: there is no such lifecycle.
@@ -485,7 +535,7 @@ def find_lifecycle(name: str) -> Lifecycle:
     try:
         # A class of its own by that name, so that findings and reports say where it is.
         found: Lifecycle = type(
-            class_name, (own[class_name],), {"name": name, "__module__": module.__name__ + ".named"}
+            class_name, (own[class_name],), {"name": called or name, "__module__": module.__name__ + ".named"}
         )()
     except TypeError as error:
         raise ScenarioError(f"{path}:{class_name} is not a whole lifecycle: {error}.") from error

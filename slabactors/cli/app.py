@@ -30,6 +30,11 @@ Reduce = Annotated[
     Parameter(help="Make the numbers of the scenario smaller, too, as long as the bug shows.", negative="--no-reduce"),
 ]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.", negative=())]
+Jobs = Annotated[int | None, Parameter(help="Search with so many processes; one by default.")]
+Save = Annotated[
+    Path | None,
+    Parameter(help="Directory of the campaign: findings' files, and what was searched, to go on from there."),
+]
 Runtime = Literal["sim", "asyncio", "trio"]
 Policy = Literal["adversarial", "quiescent", "untimed"]
 
@@ -86,7 +91,11 @@ def explore(
         float | None,
         Parameter(help="For how many virtual seconds at most a timer that fires early may leave somebody waiting."),
     ] = None,
-    save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
+    jobs: Jobs = None,
+    executor: Annotated[
+        str | None, Parameter(help="dask://HOST:PORT: search on the workers of that Dask cluster.")
+    ] = None,
+    save: Save = None,
     reduce: Reduce = True,
     json: Json = False,
 ) -> int:
@@ -103,6 +112,8 @@ def explore(
         seconds=time,
         policy=policy,
         starvation=starvation,
+        jobs=jobs,
+        executor=executor,
         save=save,
         reduce=reduce,
         json=json,
@@ -135,7 +146,7 @@ def verify(
     ] = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
-    save: Annotated[Path | None, Parameter(help="Directory for the findings' files.")] = None,
+    save: Save = None,
     reduce: Reduce = True,
     json: Json = False,
 ) -> int:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
+from slabactors.cli.campaign import Campaign, check_jobs, opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import (
-    Report,
-    interruptible,
-    print_pipelined,
-    print_report,
-    print_unreached,
-    save_all,
-)
+from slabactors.cli.report import Report, interruptible, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
-from slabactors.errors import OutputError, UsageError
-from slabactors.explore.campaign import Found, SearchResult, search
+from slabactors.errors import OutputError, UsageError, WorkersLost
+from slabactors.explore.campaign import Found, Plan, SearchResult, search
 from slabactors.explore.fewest import Budget, Fewest
-from slabactors.explore.finding import check_directory
 from slabactors.explore.shrink import Shrunken, shrink
 from slabactors.kernel.jiffies import HZ
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
+
+if TYPE_CHECKING:
+    from slabactors.explore.crew import Crew
 
 
 def explore_scenario(
@@ -38,6 +37,8 @@ def explore_scenario(
     seconds: float | None,
     policy: str | None,
     starvation: float | None,
+    jobs: int | None,
+    executor: str | None,
     save: Path | None,
     reduce: bool,
     json: bool,
@@ -47,25 +48,31 @@ def explore_scenario(
         raise UsageError(f"--runs must be at least 1, not {runs}.\n  Type for example: --runs 10000")
     if seconds is not None and not 0 < seconds < inf:
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 10")
+    check_jobs(jobs)
+    if jobs is not None and executor is not None:
+        raise UsageError("expected --jobs or --executor, found both.\n  A cluster has the workers that it has.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     program = program.under(TimePolicy(policy) if policy else None, starvation_bound(starvation))
-    if save is not None:
-        check_directory(save)  # now, and not after a search of an hour
-    result = run_search(program, strategy=strategy, seed=seed, runs=runs, seconds=seconds)
-    reports = shrink_all(program, result, strategy, seed, reduce=reduce)
-    unsaved: OutputError | None = None
-    if save is not None:
-        try:
-            save_all(reports, save)
-        except OutputError as error:
-            unsaved = error  # what was found is printed first
-    if json:
-        say_json(as_json(program, result, reports, strategy, seed))
-    else:
-        print_result(program, result, reports)
-    if unsaved is not None:
-        raise unsaved
-    return {"broken": BUG, "clean": FINE}.get(result.verdict, UNDETERMINED)
+    plan = Plan(strategy, seed, runs)
+    with ExitStack() as stack:
+        crew = stack.enter_context(connected(executor)) if executor is not None else None
+        campaign = stack.enter_context(opened(program, save, strategy=strategy, seed=seed))
+        result = run_search(campaign, plan, seconds=seconds, jobs=jobs or 1, crew=crew)
+        reports = shrink_all(program, result, strategy, seed, reduce=reduce)
+        campaign.save(reports)
+        if json:
+            say_json(as_json(campaign, result, reports, strategy, seed))
+        else:
+            print_result(campaign, result, reports)
+        campaign.finish()
+    return {"broken": BUG, "clean": FINE}.get(campaign.verdict(result.verdict), UNDETERMINED)
+
+
+def connected(address: str) -> AbstractContextManager[Crew]:
+    """The cluster at an address."""
+    from slabactors.explore.cluster import connected
+
+    return connected(address)
 
 
 def starvation_bound(seconds: float | None) -> int | None:
@@ -85,17 +92,37 @@ def starvation_bound(seconds: float | None) -> int | None:
 
 
 def run_search(
-    program: BoundScenario, *, strategy: str, seed: int, runs: int, seconds: float | None = None
+    campaign: Campaign, plan: Plan, *, seconds: float | None = None, jobs: int = 1, crew: Crew | None = None
 ) -> SearchResult:
-    """Search with a progress bar; Ctrl-C ends it with what was found so far."""
+    """Search with a progress bar; Ctrl-C, a full disk and the loss of all workers end it with what was found so far."""
+    program = campaign.program
     result = SearchResult()
-    with interruptible() as interrupted, Progress(f"explore {program.scenario.name}", runs) as progress:
-        for result in search(
-            program, strategy=strategy, seed=seed, runs=runs, seconds=seconds, stop=interrupted.is_set
-        ):
-            progress.update(result.executions, len(result.found))
+    with (
+        interruptible() as interrupted,
+        campaign.blocks(plan) as blocks,
+        Progress(f"explore {program.scenario.name}", plan.runs) as progress,
+    ):
+        searching: Callable[..., Iterator[SearchResult]] = search
+        if crew is not None or jobs > 1:
+            from slabactors.explore.parallel import search_parallel
+
+            searching = partial(search_parallel, jobs=jobs, executor=crew)
+        try:
+            for result in searching(
+                program,
+                strategy=plan.strategy,
+                seed=plan.seed,
+                runs=plan.runs,
+                seconds=seconds,
+                stop=interrupted.is_set,
+                blocks=blocks,
+            ):
+                progress.update(result.executions, len(result.found))
+        except (OutputError, WorkersLost) as error:
+            campaign.unsaved = error  # what was found is printed first
     if not result.finished:
-        note(f"slabactors: interrupted after {counted(result.executions, 'execution')}; this is what was found so far.")
+        why = "interrupted" if campaign.unsaved is None else "ended early"
+        note(f"slabactors: {why} after {counted(result.executions, 'execution')}; this is what was found so far.")
     return result
 
 
@@ -111,9 +138,10 @@ def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed
 
 
 def as_json(
-    program: BoundScenario, result: SearchResult, reports: list[Report], strategy: str, seed: int
+    campaign: Campaign, result: SearchResult, reports: list[Report], strategy: str, seed: int
 ) -> dict[str, Any]:
     """The result as ``--json`` prints it."""
+    program = campaign.program
     return {
         "scenario": program.scenario.name,
         "lifecycle": program.lifecycle.name,
@@ -128,12 +156,13 @@ def as_json(
         "bounded": result.bounded,
         "pipelined": result.pipelined,
         "exhaustive": False,
-        "verdict": result.verdict,
+        "verdict": campaign.verdict(result.verdict),
         "sometimes": result.sometimes,
         "strategies": {
             name: {"executions": share.executions, "found": share.found, "first_found": result.first_found(name)}
             for name, share in result.shares.items()
         },
+        "known": campaign.known_json(),
         "findings": [report.as_json() for report in reports],
     }
 
@@ -153,12 +182,15 @@ def print_shares(result: SearchResult) -> None:
     say()
 
 
-def print_result(program: BoundScenario, result: SearchResult, reports: list[Report]) -> None:
+def print_result(campaign: Campaign, result: SearchResult, reports: list[Report]) -> None:
     """The result for a person."""
-    rate = result.executions / result.seconds if result.seconds else 0
+    program = campaign.program
+    made = result.executions - campaign.resumed
+    rate = f" ({made / result.seconds:,.0f} executions/s)" if made and result.seconds else ""
+    campaign.print_known()
     say(
         f"{program.scenario.name} under {program.lifecycle.name}: {counted(result.executions, 'execution')}, "
-        f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s ({rate:,.0f} executions/s)"
+        f"{counted(result.deliveries, 'step')}, {result.seconds:.1f} s{rate}"
     )
     print_unreached(result.sometimes)
     print_pipelined(result.pipelined)
@@ -175,3 +207,4 @@ def print_result(program: BoundScenario, result: SearchResult, reports: list[Rep
             say()
             print_shares(result)
             say(f"{counted(len(result.found), 'distinct bug')}.")
+    campaign.print_still_broken(result.verdict)

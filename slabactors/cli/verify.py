@@ -8,22 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
+from slabactors.cli.campaign import opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import (
-    Report,
-    interruptible,
-    print_pipelined,
-    print_report,
-    print_unreached,
-    save_all,
-)
+from slabactors.cli.report import Report, interruptible, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
-from slabactors.errors import OutputError, UsageError
+from slabactors.errors import UsageError
 from slabactors.explore.bounded import Bounded, BoundedResult, DelayBounded, PreemptionBounded, search_bounded
 from slabactors.explore.campaign import Found, SearchResult
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.fewest import Budget, Fewest
-from slabactors.explore.finding import check_directory
 from slabactors.explore.proved import Proved
 from slabactors.explore.shrink import Shrunken, shrink, shrink_schedule
 from slabactors.explore.verify import Verification, verify
@@ -61,34 +54,31 @@ def verify_scenario(
     if preemptions is not None and delays is not None:
         raise UsageError("--preemptions and --delays are two bounds, and a search has one.\n  Leave one of them out.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
-    if save is not None:
-        check_directory(save)
     program = program.under(TimePolicy(policy) if policy is not None else None)
     time = program.scenario.time
     by, bound = (DelayBounded, delays) if delays is not None else (PreemptionBounded, preemptions)
-    if bound is None:
-        result = explored(program, time, search, runs, seconds)
-        reports = shrunken_reports(program, result, time, reduce=reduce)
-        document = as_json(program, result, reports, time)
-        show = partial(print_result, program, result, reports, time)
-    else:
-        bounded = explored_bounded(program, time, by, bound, runs, seconds)
-        reports = bounded_reports(program, bounded, time, by, reduce=reduce)
-        document = bounded_json(program, bounded, reports, time, by)
-        show = partial(print_bounded, program, bounded, reports, time, by)
-    unsaved: OutputError | None = None
-    if save is not None:
-        try:
-            save_all(reports, save)
-        except OutputError as error:
-            unsaved = error  # what was found is printed first
-    if json:
-        say_json(document)
-    else:
-        show()
-    if unsaved is not None:
-        raise unsaved
-    return {"broken": BUG, "verified": FINE}.get(document["verdict"], UNDETERMINED)
+    with opened(program, save, strategy=search if bound is None else by.name, seed=0) as campaign:
+        if bound is None:
+            result = explored(program, time, search, runs, seconds)
+            reports = shrunken_reports(program, result, time, reduce=reduce)
+            told = partial(as_json, program, result, reports, time)
+            show = partial(print_result, program, result, reports, time)
+        else:
+            bounded = explored_bounded(program, time, by, bound, runs, seconds)
+            reports = bounded_reports(program, bounded, time, by, reduce=reduce)
+            told = partial(bounded_json, program, bounded, reports, time, by)
+            show = partial(print_bounded, program, bounded, reports, time, by)
+        campaign.save(reports)
+        document = told()
+        verdict = campaign.verdict(document["verdict"])
+        if json:
+            say_json(document | {"verdict": verdict, "known": campaign.known_json()})
+        else:
+            campaign.print_known()
+            show()
+            campaign.print_still_broken(document["verdict"])
+        campaign.finish()
+    return {"broken": BUG, "verified": FINE}.get(verdict, UNDETERMINED)
 
 
 def explored(

@@ -6,6 +6,7 @@ an address or a hash that an order depends on, state that one run leaves to the 
 
 from __future__ import annotations
 
+import hashlib
 from itertools import zip_longest
 from pathlib import Path
 from types import CodeType, CoroutineType
@@ -83,6 +84,11 @@ class FirstSchedule:
         self._record = list(execution.simulation.record)
         self._first.end(_render_end(execution.outcome))
         program.dispose(execution)
+
+    @property
+    def digest(self) -> str:
+        """A digest of all its steps."""
+        return hashlib.sha256("\n".join(self._first.steps).encode()).hexdigest()
 
     def repeat(self) -> None:
         """Run it again, and compare the two step by step.

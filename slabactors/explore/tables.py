@@ -362,8 +362,9 @@ class Tables:
         if isinstance(request, Join) and isinstance(request.task, SimPath):
             return Await((request.task.id,), together=False)
         for unstarted in (request, getattr(request, "coroutine", None), getattr(request, "message", None)):
-            if unstarted is not None and hasattr(unstarted, "close"):
-                unstarted.close()  # it would complain that nobody ever awaited it
+            close = getattr(unstarted, "close", None)
+            if close is not None:
+                close()  # it would complain that nobody ever awaited it
         raise NoTables(f"{path.name} does more than asking and joining ({type(request).__name__})")
 
     def step(self, number: int, place: int, state: int) -> Stepped | None:

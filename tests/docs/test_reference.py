@@ -129,7 +129,7 @@ def test_a_short_search_finds_nothing_that_the_table_does_not_have(story):
     for name in LIFECYCLES:
         program = find(story).bind(lifecycle_name=name)
         *_, result = search(program, strategy="portfolio", runs=100)
-        kinds = {found.outcome.bug.kind.value for found in result.found.values()}
+        kinds = {found.kind.value for found in result.found.values()}
         missing = kinds - matrix()[name, story.partition("/")[2]]
         assert not missing, f"the table lacks {missing}: slabactors explore {story} --lifecycle {name} --runs 3000"
 

@@ -59,7 +59,7 @@ def check(program, found: Found, fewest: Fewest | None = None) -> Shrunken:
     assert signature(again.outcome) == found.signature
     assert again.outcome.bug.message == small.outcome.bug.message
     assert replayed(program, small.decisions).size == small.size
-    if small.outcome.culprit is not None and found.outcome.error is None:
+    if small.outcome.culprit is not None and small.outcome.error is None:
         assert again.outcome.deliveries == len(small.decisions)
 
     # And there is nothing left to do.
