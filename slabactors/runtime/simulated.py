@@ -257,7 +257,7 @@ class Simulation:
         try:
             self._start([*daemons, Spawn(main, name="main")], None)
             draws: Iterator[int] | None = getattr(self.strategy, "draws", None)
-            unstarved = self.starvation_jiffies is not None and self._script is None
+            unstarved = bool(self.starvation_jiffies) and self._script is None
             self._draws = None if unstarved else draws
             if self._draws is not None and self.observer is None:
                 finished = self._walk(self._draws)

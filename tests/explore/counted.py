@@ -479,7 +479,7 @@ class TimerProgram:
         timers = [Port(f"timer{number}", simulation.clock) for number in range(len(self.deadlines))]
         for timer, deadline in zip(timers, self.deadlines, strict=True):
             timer.deadline = deadline
-            simulation._arm(timer)  # before anything happens, as no step of a path could
+            simulation._arm(timer, None)  # before anything happens, as no step of a path could
 
         async def main() -> None:
             parked = await spawn(port.park(), daemon=True)

@@ -38,7 +38,7 @@ def unrepeatable() -> SmallProgram:
 
 @pytest.mark.parametrize(
     "started",
-    [lambda program: search(program, runs=5), verify, lambda program: search_bounded(program, preemptions=0)],
+    [lambda program: search(program, runs=5), verify, lambda program: search_bounded(program, bound=0)],
     ids=["sampling", "exhaustive", "preemptions"],
 )
 def test_every_search_refuses_a_program_that_does_not_repeat_itself(started):
@@ -130,7 +130,7 @@ def test_a_program_that_changes_in_the_middle_is_not_verified(forgets, exhaustiv
 
     program = SmallProgram(story)
     with pytest.raises(NondeterminismError, match=r"went different ways after them|ran twice and differed"):
-        list(verify(program) if exhaustive else search_bounded(program, preemptions=3))
+        list(verify(program) if exhaustive else search_bounded(program, bound=3))
 
 
 def test_the_policy_of_the_search_is_that_of_the_check():

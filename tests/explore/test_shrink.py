@@ -194,7 +194,7 @@ def test_without_a_proof_the_same_schedule_is_found_and_nothing_is_claimed():
 def test_the_number_of_preemptions_is_that_of_a_search_by_preemptions(name):
     """What a finding says to be the minimum is the bound at which a search by preemptions first meets the bug."""
     program = PROGRAMS[name]
-    *_, searched = search_bounded(program, preemptions=4, runs=4000)
+    *_, searched = search_bounded(program, bound=4, runs=4000)
     assert searched.exhausted >= 2
     for bug in bugs_of(program, runs=800, seed=0):
         small = shrink(program, bug.record, bug.signature)
@@ -205,7 +205,7 @@ def test_the_number_of_preemptions_is_that_of_a_search_by_preemptions(name):
 def test_a_search_by_preemptions_is_the_proof_for_what_it_has_found():
     """Nothing is explored again to say that a bug needs as many preemptions as it was found with."""
     program = Micro("v5", 2, 2)
-    *_, searched = search_bounded(program, preemptions=1)
+    *_, searched = search_bounded(program, bound=1)
     (found,) = searched.result.found.values()
     small = shrink(program, found.record, found.signature, fewest=Fewest.of(program, searched))
     assert (small.preemptions, small.minimum, small.proof) == (1, True, 0)

@@ -167,7 +167,7 @@ def test_every_search_and_every_replay_is_under_tripwires():
     for started in (
         lambda: search(program, runs=1),
         lambda: verify(program),
-        lambda: search_bounded(program, preemptions=1),
+        lambda: search_bounded(program, bound=1),
         lambda: replay(program, []),
     ):
         with pytest.raises(ForeignCall, match=r"time\.time\(\)"):
