@@ -144,6 +144,7 @@ def verify(
     delays: Annotated[
         int | None, Parameter(help="All schedules with none, one ... at most so many delays of a round instead.")
     ] = None,
+    jobs: Annotated[int | None, Parameter(help="Search by traces with so many processes; one by default.")] = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
     save: Save = None,
@@ -161,6 +162,7 @@ def verify(
         search=search,
         preemptions=preemptions,
         delays=delays,
+        jobs=jobs,
         runs=runs,
         seconds=time,
         save=save,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.campaign import opened
+from slabactors.cli.campaign import check_jobs, opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
@@ -36,6 +37,7 @@ def verify_scenario(
     search: str,
     preemptions: int | None,
     delays: int | None,
+    jobs: int | None,
     runs: int | None,
     seconds: float | None,
     save: Path | None,
@@ -53,13 +55,16 @@ def verify_scenario(
         raise UsageError(f"--delays must be at least 0, not {delays}.\n  Type for example: --delays 2")
     if preemptions is not None and delays is not None:
         raise UsageError("--preemptions and --delays are two bounds, and a search has one.\n  Leave one of them out.")
+    check_jobs(jobs)
+    if jobs is not None and (preemptions is not None or delays is not None or search == "states"):
+        raise UsageError("--jobs divides the search by traces, and no other.\n  Leave --jobs out.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     program = program.under(TimePolicy(policy) if policy is not None else None)
     time = program.scenario.time
     by, bound = (DelayBounded, delays) if delays is not None else (PreemptionBounded, preemptions)
     with opened(program, save, strategy=search if bound is None else by.name, seed=0) as campaign:
         if bound is None:
-            result = explored(program, time, search, runs, seconds)
+            result = explored(program, time, search, jobs, runs, seconds)
             reports = shrunken_reports(program, result, time, reduce=reduce)
             told = partial(as_json, program, result, reports, time)
             show = partial(print_result, program, result, reports, time)
@@ -82,12 +87,17 @@ def verify_scenario(
 
 
 def explored(
-    program: BoundScenario, time: TimePolicy, search: str, runs: int | None, seconds: float | None
+    program: BoundScenario, time: TimePolicy, search: str, jobs: int | None, runs: int | None, seconds: float | None
 ) -> Verification:
     """Search with a progress bar; Ctrl-C ends it with what was found so far."""
     result = Verification(Statistics())
+    searching: Callable[..., Iterator[Verification]] = partial(verify, search=search)
+    if jobs is not None and jobs > 1:
+        from slabactors.explore.verify_parallel import verify_parallel
+
+        searching = partial(verify_parallel, jobs=jobs)
     with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", PARTS) as progress:
-        for result in verify(program, time=time, search=search, runs=runs, seconds=seconds, stop=interrupted.is_set):
+        for result in searching(program, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set):
             progress.update(int(PARTS * result.progress), len(result.found))
         if interrupted.is_set():
             note(f"slabactors: interrupted after {counted(result.statistics.executions, 'execution')}.")

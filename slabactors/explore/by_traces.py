@@ -16,16 +16,17 @@ class ByTraces:
     Args:
         program: what to run.
         time: overrides the program's own policy.
+        guide: what explores; every trace unless another one is given.
     """
 
     name = "dpor"
     states = 0
     transitions = 0
 
-    def __init__(self, program: Program, time: TimePolicy | None) -> None:
+    def __init__(self, program: Program, time: TimePolicy | None, guide: Dpor | None = None) -> None:
         self._program = program
         self._time = time
-        self._guide = Dpor()
+        self._guide = guide or Dpor()
         self.statistics: Statistics = self._guide.statistics
         self.found: dict[str, Proved] = {}
         self.sometimes = dict.fromkeys(program.sometimes, False)
@@ -74,8 +75,7 @@ def _collect(found: dict[str, Proved], guide: Dpor, simulation: GuidedSimulation
         name = signature(one.outcome)
         known = found.get(name)
         if known is None:
-            decisions = schedule_of(guide, one)
-            found[name] = Proved(name, one.outcome, decisions, guide.statistics.executions - 1)
+            found[name] = Proved(name, schedule_of(guide, one), guide.statistics.executions - 1)
         else:
             known.count += 1
 

@@ -124,21 +124,20 @@ class Dpor(Recorder):
         else:
             frame = Frame(*self._inherit(), met=_pending(enabled))
             if self._redundant:
-                self.statistics.probes += 1
+                self._give_up()
                 return None
-            if not frame.tree and simulation.idle:
-                # Several timers are due, and nothing else can move: each of them may be first.
+            if not frame.tree and self._tries_all(simulation):
                 frame.tree.extend(Branch(dep_of(path.key, *path.request[:2])) for path in enabled)
             if self._is_redundant(frame):
-                self.statistics.probes += 1
                 if frame.tree:
                     frame.current = frame.tree[0]
                     self.stack.append(frame)  # there may be more planned here
+                self._give_up()
                 return None
             if not frame.tree:
                 awake = [key for key in by_key if (key, None) not in frame.sleep]
                 if not awake:
-                    self.statistics.blocked += 1
+                    self._block()
                     return None
                 oldest = min(awake, key=lambda one: by_key[one].id)
                 key = self._last_key if self._last_key in awake else oldest
@@ -167,6 +166,18 @@ class Dpor(Recorder):
             event.whole = dep_of(path.key, operation, actor)
         self._delivered.append(len(self.events) - 1)
         self._step(event)
+
+    def _tries_all(self, simulation: GuidedSimulation) -> bool:
+        """Whether every step that is possible in a new state is to be taken: each of several timers may be first."""
+        return simulation.idle
+
+    def _give_up(self) -> None:
+        """What was planned is not explored, for it was before."""
+        self.statistics.probes += 1
+
+    def _block(self) -> None:
+        """Everything that is possible sleeps."""
+        self.statistics.blocked += 1
 
     def _is_redundant(self, frame: Frame) -> bool:
         """Whether what was planned up to here has turned out to be explored already.
@@ -247,7 +258,7 @@ class Dpor(Recorder):
         """The run is complete; what still waits is raced, too."""
         self.exhausted = True
         if self._redundant:
-            self.statistics.probes += 1
+            self._give_up()
             simulation.given_up = True
             return
         self.complete = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slabactors.errors import Kind
 from slabactors.explore.finding import signature
 from slabactors.runtime.step import Decision, Outcome
 
@@ -14,17 +15,20 @@ class Proved:
 
     Attributes:
         signature: what it is called.
-        outcome: of the first execution that showed it.
         decisions: the schedule that leads to it.
         execution: the number of that execution, from 0.
         count: executions that showed it.
     """
 
     signature: str
-    outcome: Outcome
     decisions: list[Decision]
     execution: int
     count: int = 1
+
+    @property
+    def kind(self) -> Kind:
+        """The class of bug; a signature begins with it."""
+        return Kind(self.signature.partition(":")[0])
 
 
 def collect(found: dict[str, Proved], outcome: Outcome, decisions: list[Decision], execution: int) -> None:
@@ -32,6 +36,6 @@ def collect(found: dict[str, Proved], outcome: Outcome, decisions: list[Decision
     name = signature(outcome)
     known = found.get(name)
     if known is None:
-        found[name] = Proved(name, outcome, decisions, execution)
+        found[name] = Proved(name, decisions, execution)
     else:
         known.count += 1
