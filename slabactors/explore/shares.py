@@ -52,6 +52,7 @@ class SharedDpor(Dpor):
     def _is_redundant(self, frame: Frame) -> bool:
         if self._depth == self._whole and not self._belongs_here():
             self._elsewhere = True
+            frame.tree.clear()
             return True
         if self._depth < self._whole:
             while frame.tree and frame.tree[0].dep.elem in frame.sleep:
