@@ -54,14 +54,21 @@ class FootprintCheck:
         Raises:
             FootprintError: a pair does not commute.
         """
-        simulation = self._simulation
-        assert simulation is not None
+        assert self._simulation is not None
+        self.look(self._simulation)
+        return self._strategy.pick(enabled)
+
+    def look(self, simulation: Simulation) -> None:
+        """Check every pair of messages that wait for one actor in the state that a simulation is in.
+
+        Raises:
+            FootprintError: a pair does not commute.
+        """
         pending = [path.request for path in simulation.paths if not path.done and path.deadline is None]
         for position, one in enumerate(pending):
             for other in pending[position + 1 :]:
                 if one[1] is other[1] and one[1].tombstone is None:
                     self._check(one, other)
-        return self._strategy.pick(enabled)
 
     def _check(self, one: Message, other: Message) -> None:
         reach, its = one[0].reach_in(one[1], one[2]), other[0].reach_in(other[1], other[2])

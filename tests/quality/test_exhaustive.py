@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from slabactors.actors import Actor, operation, parallel
+from slabactors.actors import Actor, CountsDown, operation, operation_of, parallel
 from slabactors.explore.campaign import search
 from slabactors.explore.finding import signature
 from slabactors.explore.footprints import FootprintCheck, FootprintError
 from slabactors.explore.shrink import shrink_schedule
-from slabactors.explore.strategy import RandomWalk
+from slabactors.explore.states import States
+from slabactors.explore.strategy import Pct, Pos, RandomWalk
 from slabactors.explore.verify import Verification, verify
 from slabactors.lifecycle import LIFECYCLES
+from slabactors.mm.memcontrol import MemCgroup
+from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import Simulation
 from slabactors.runtime.step import TimePolicy
-from slabactors.scenario import find, shipped
+from slabactors.scenario import BoundScenario, find, shipped
 
 RACE = "dead-cache/rmdir-races-last-free"
 
@@ -26,6 +31,15 @@ def verified(scenario: str, lifecycle: str, policy: TimePolicy, *settings: str, 
     return result
 
 
+def checked_run(program: BoundScenario, check: FootprintCheck) -> None:
+    """Run once; a simulation takes what a strategy raises for a bug of the program."""
+    execution = program.execute(check)
+    error = execution.outcome.error
+    program.dispose(execution)
+    if isinstance(error, FootprintError):
+        raise error
+
+
 @pytest.mark.parametrize("scenario", sorted(shipped()))
 def test_the_footprints_of_the_machine_are_true(scenario: str) -> None:
     """Whatever is declared independent commutes, in every state that 40 random runs under each lifecycle come to."""
@@ -34,9 +48,76 @@ def test_the_footprints_of_the_machine_are_true(scenario: str) -> None:
         program = find(scenario).bind(lifecycle_name=name)
         check = FootprintCheck(RandomWalk(name))
         for _ in range(40):
-            program.dispose(program.execute(check))
+            checked_run(program, check)
         checked += sum(check.pairs.values())
     assert checked
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    scenario=st.sampled_from(sorted(shipped())),
+    lifecycle=st.sampled_from(sorted(LIFECYCLES)),
+    strategy=st.sampled_from([RandomWalk, Pct, Pos]),
+    seed=st.integers(0, 1 << 30),
+    values=st.fixed_dictionaries(
+        {"cpus": st.integers(1, 4), "kworkers": st.integers(1, 2), "pre_destroy_runs": st.integers(1, 3)},
+        optional={"objects": st.integers(1, 4), "dentries": st.integers(1, 4), "min_partial": st.integers(0, 6)},
+    ),
+)
+def test_the_footprints_of_the_machine_are_true_in_states_that_are_drawn(
+    scenario: str, lifecycle: str, strategy: type, seed: int, values: dict[str, int]
+) -> None:
+    """The same on machines of other sizes, with other numbers of objects, and by strategies that starve somebody."""
+    story = find(scenario)
+    known = {**story.machine_parameters, **story.parameters}
+    program = story.bind(
+        lifecycle_name=lifecycle, settings={name: value for name, value in values.items() if name in known}
+    )
+    checked_run(program, FootprintCheck(strategy(seed)))
+
+
+class CheckedStates(States):
+    """Searches all states, and checks the footprints in each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.check = FootprintCheck(RandomWalk(0))
+
+    def next(self, enabled):
+        path = super().next(enabled)
+        if path is not None and self._steps + 1 == self._depth == len(self.stack):
+            self.check.look(self._simulation)
+        return path
+
+
+def footprints_in_all_states(story: str, lifecycle: str) -> int:
+    """How many pairs were checked in all states of a story under quiescent time."""
+    program = find(story).bind(lifecycle_name=lifecycle)
+    guide = CheckedStates()
+    more = True
+    while more:
+        execution = program.execute(guide, time=TimePolicy.QUIESCENT, driver=GuidedSimulation)
+        error = execution.outcome.error
+        program.dispose(execution)
+        if isinstance(error, FootprintError):
+            raise error
+        more = guide.advance()
+    return sum(guide.check.pairs.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lifecycle", ["v5", "repaired"])
+def test_the_footprints_of_the_founding_race_are_true_in_every_state(lifecycle: str) -> None:
+    """Not a sample: in each state that any interleaving comes to, whatever is declared independent commutes."""
+    assert footprints_in_all_states(RACE, lifecycle) > 200
+
+
+def test_a_footprint_that_lies_in_few_states_is_caught_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reference count that is said to commute also when the last one goes."""
+    put = operation_of(MemCgroup.put)
+    monkeypatch.setattr(put, "narrow", (CountsDown("references", lambda memcg: 99, lambda memcg: 1),))
+    with pytest.raises(FootprintError, match="put"):
+        footprints_in_all_states(RACE, "repaired")
 
 
 class Liar(Actor):
