@@ -217,8 +217,7 @@ class Fingerprint:
         if isinstance(actor, Timed):
             left = None if actor.deadline is None or actor.pending_timer is None else actor.deadline - self._now
             timer = left, min(actor.armed, self._early_firings_max)
-        # A freed object is reached by nothing but mistakes, which do not look into it.
-        fields = [] if freed else [(name, self._value(one)) for name, one in self._fields_of(actor, kind)]
+        fields = [(name, self._value(one)) for name, one in self._fields_of(actor, kind)]
         return id(kind), freed, holder, timer, tuple(fields)
 
     def _fields_of(self, value: Any, kind: type) -> list[tuple[str, Any]]:
