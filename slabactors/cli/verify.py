@@ -55,6 +55,8 @@ def verify_scenario(
         raise UsageError(f"--delays must be at least 0, not {delays}.\n  Type for example: --delays 2")
     if preemptions is not None and delays is not None:
         raise UsageError("--preemptions and --delays are two bounds, and a search has one.\n  Leave one of them out.")
+    if search != "auto" and (preemptions is not None or delays is not None):
+        raise UsageError("--search is for the search of everything, and a bound is another one.\n  Leave --search out.")
     check_jobs(jobs)
     if jobs is not None and (preemptions is not None or delays is not None or search == "states"):
         raise UsageError("--jobs divides the search by traces, and no other.\n  Leave --jobs out.")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from slabactors.explore.dpor import Dpor, Statistics
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution, Program
 from slabactors.explore.proved import Proved
 from slabactors.runtime.guided import ARM, Broken, GuidedSimulation
 from slabactors.runtime.step import CHOOSE, Decision, TimePolicy
+
+REPORT_EVERY: Final = 64
+"""Executions between two looks at the clock."""
 
 
 class ByTraces:
@@ -22,6 +27,7 @@ class ByTraces:
     name = "dpor"
     states = 0
     transitions = 0
+    calls_between_looks = REPORT_EVERY
 
     def __init__(self, program: Program, time: TimePolicy | None, guide: Dpor | None = None) -> None:
         self._program = program

@@ -32,7 +32,7 @@ from types import (
 from typing import Any
 
 from slabactors.actors import Actor, Clock, Timed, parallel
-from slabactors.errors import SlabactorsError
+from slabactors.errors import UsageError
 from slabactors.runtime.guided import EARLY
 from slabactors.runtime.simulated import SimPath, Simulation
 
@@ -58,8 +58,14 @@ DRIVER_ATTRIBUTES = frozenset(("tombstone", "guarded", "pending_timer", "holder"
 """Attributes of actors that are encoded in a way of their own, or not at all."""
 
 
-class NoFingerprint(SlabactorsError):
+class NoFingerprint(UsageError):
     """Something holds state that cannot be looked into."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__(
+            f"states cannot be told apart: a {kind.__qualname__} holds something that cannot be looked into.\n"
+            "  Hold it in an actor as numbers, texts or lists, or search by traces: verify --search dpor"
+        )
 
 
 class Fingerprint:
@@ -246,7 +252,7 @@ def _getter(value: Any, kind: type, *, counts: bool) -> Callable[[Any], list[tup
         and kind is not object
         and not any("__slots__" in vars(base) for base in kind.__mro__)
     ):
-        raise NoFingerprint(f"a {kind.__qualname__} holds state that cannot be looked into")
+        raise NoFingerprint(kind)
 
     def read(one: Any) -> list[tuple[str, Any]]:
         found = [(name, getattr(one, name)) for name in slots if hasattr(one, name)]

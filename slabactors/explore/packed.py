@@ -18,7 +18,7 @@ PATH_BITS: Final = 4
 ACTOR_BITS: Final = 12
 """How many bits the number of a place, or of an actor's state, has to begin with."""
 
-REPORT_EVERY: Final = 20_000
+REPORT_EVERY: Final = 2_000
 """States between two looks at the clock."""
 
 

@@ -18,13 +18,11 @@ from slabactors.explore.by_states import ByStates
 from slabactors.explore.by_traces import ByTraces
 from slabactors.explore.determinism import check_determinism
 from slabactors.explore.dpor import Statistics
+from slabactors.explore.fingerprint import NoFingerprint
 from slabactors.explore.program import Program
 from slabactors.explore.proved import Proved
 from slabactors.runtime.step import TimePolicy
 from slabactors.runtime.tripwires import guarded_search
-
-REPORT_EVERY: Final = 64
-"""Executions between two looks at the clock."""
 
 FIRST_TURN: Final = 300_000
 """Effort of each way's first turn: about as many steps of the search by traces; each later turn is twice as long."""
@@ -44,6 +42,8 @@ class Way(Protocol):
     held_back: bool
     states: int
     transitions: int
+    calls_between_looks: int
+    """How often it goes on between two looks at the clock."""
 
     @property
     def effort(self) -> float:
@@ -153,19 +153,24 @@ def verify(
     started = wall.monotonic()
     turn = FIRST_TURN if len(ways) > 1 else float("inf")
     while not result.finished:
-        for way in ways:
-            for _ in _turn(way, turn, result, started, stop):
-                executions = sum(one.statistics.executions for one in ways)
-                late = seconds is not None and result.seconds >= seconds
-                if result.exhaustive:
-                    first.repeat()
-                if late or (runs is not None and executions >= runs):
-                    result.finished = True
-                _sum_up(result, way, ways)
-                yield result
-                if result.finished or stop():
-                    return
-        turn *= 2
+        for way in list(ways):
+            try:
+                for _ in _turn(way, turn, result, started, stop):
+                    executions = sum(one.statistics.executions for one in ways)
+                    late = seconds is not None and result.seconds >= seconds
+                    if result.exhaustive:
+                        first.repeat()
+                    if late or (runs is not None and executions >= runs):
+                        result.finished = True
+                    _sum_up(result, way, ways)
+                    yield result
+                    if result.finished or stop():
+                        return
+            except NoFingerprint:
+                if len(ways) == 1:
+                    raise
+                ways.remove(way)  # the other one goes on alone
+        turn = turn * 2 if len(ways) > 1 else float("inf")
 
 
 def _turn(way: Way, turn: float, result: Verification, started: float, stop: Callable[[], bool]) -> Iterator[None]:
@@ -178,7 +183,7 @@ def _turn(way: Way, turn: float, result: Verification, started: float, stop: Cal
         if not more:
             result.finished = True
             result.exhaustive = not way.bounded
-        if not more or count % REPORT_EVERY == 0 or stop():
+        if not more or count % way.calls_between_looks == 0 or stop():
             result.seconds = wall.monotonic() - started
             yield
             if not more or stop():
@@ -186,15 +191,21 @@ def _turn(way: Way, turn: float, result: Verification, started: float, stop: Cal
 
 
 def _sum_up(result: Verification, way: Way, ways: list[Way]) -> None:
-    """The result is that of the way that is through; while none is, that of the one that goes on, with all bugs."""
-    result.take(way)
-    if not result.exhaustive and len(ways) > 1:
-        result.found = {}
-        for one in ways:
-            for name, found in one.found.items():
-                result.found.setdefault(name, found)
+    """The result is that of the way that is through; while none is, that of the first, with what all have seen."""
     if result.exhaustive:
+        result.take(way)
         result.progress = 1.0
+    else:
+        result.take(ways[0])
+        found: dict[str, Proved] = {}
+        for one in ways:
+            for name, bug in one.found.items():
+                found.setdefault(name, bug)
+        result.found = found
+        result.sometimes = {text: any(one.sometimes[text] for one in ways) for text in way.sometimes}
+        result.bounded = sum(one.bounded for one in ways)
+        result.held_back = any(one.held_back for one in ways)
+        result.progress = max(one.progress() for one in ways)
     if len(ways) > 1:
         result.tried = {
             one.name: {"executions": one.statistics.executions, "states": one.states} for one in ways if one.effort

@@ -86,7 +86,8 @@ def describe(operation: Operation, actor: Actor, reply: Any) -> str:
 
 def column_of(path: SimPath) -> str:
     """The column that a path's steps are in: where it runs and what it does."""
-    return path.name if path.lane in ("", path.name) else f"{path.lane} {path.name}"
+    says_where = path.lane in ("", path.name) or path.name.startswith(f"{path.lane} ")
+    return path.name if says_where else f"{path.lane} {path.name}"
 
 
 def race_table(history: History, about: object = None) -> RaceTable:

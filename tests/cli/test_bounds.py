@@ -8,6 +8,17 @@ from slabactors import cli
 from tests.cli.conftest import refused
 
 BROKEN = "dead-cache/rmdir-races-last-free"
+
+
+@pytest.mark.parametrize("bound", ["--preemptions", "--delays"])
+@pytest.mark.parametrize("other", [["--search", "dpor"], ["--jobs", 2]])
+def test_a_bound_goes_with_no_other_search(command, bound, other):
+    """A mistake, and what to leave out."""
+    said = command("verify", BROKEN, bound, 1, *other)
+    assert said.code == cli.MISTAKE
+    assert f"Leave {other[0]} out" in said.err
+
+
 QUIET = ["--policy", "quiescent"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -272,6 +273,43 @@ def test_auto_goes_on_with_whichever_is_through_first(monkeypatch: pytest.Monkey
     result = last(Micro("fixed", 4, 1), search="auto")
     assert (result.search, result.exhaustive, result.verdict) == ("tables", True, "verified")
     assert result.tried["dpor"]["executions"] > 0
+
+
+async def _counts(world: World) -> None:
+    numbers = itertools.count()
+    for _ in range(2):
+        await world.var("x").put(next(numbers))
+
+
+def test_states_that_cannot_be_told_apart_are_searched_by_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An iterator that nobody can look into: by states it is refused with what to type next, ``auto`` goes on."""
+    from slabactors.explore import verify as module
+
+    program = ActorProgram(_counts, _counts)
+    with pytest.raises(UsageError, match="verify --search dpor"):
+        last(program, search="states")
+    monkeypatch.setattr(module, "FIRST_TURN", 5)
+    result = last(program, search="auto")
+    assert (result.search, result.verdict) == ("dpor", "verified")
+
+
+def test_a_search_by_tables_looks_at_the_clock() -> None:
+    """It is given up soon after its time is over, and nothing is said to be verified."""
+    result = last(Micro("fixed", 5, 14), search="states", symmetry=False, seconds=0.05)
+    assert (result.finished, result.exhaustive, result.verdict) == (True, False, "undetermined")
+    assert result.seconds < 2
+
+
+def test_what_both_ways_have_seen_counts_when_they_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers are those of the search by traces, the bugs and the sentences those of both."""
+    from slabactors.explore import verify as module
+
+    monkeypatch.setattr(module, "FIRST_TURN", 200)
+    result = last(Micro("naive", 4, 4, sometimes=("it ran",)), search="auto", runs=80)
+    assert not result.exhaustive
+    assert result.search == "dpor"
+    assert result.statistics.executions == result.tried["dpor"]["executions"]
+    assert sum(one["executions"] for one in result.tried.values()) >= 80
 
 
 def test_an_unknown_search_is_refused() -> None:
