@@ -128,6 +128,7 @@ class SharedDpor(Dpor):
 def depth_for(program: Program, time: TimePolicy | None, shares: int) -> int:
     """How many steps not to reduce, so that there are leaves enough for some shares; as few as possible."""
     leaves = 0
+    depth = 1
     for depth in range(1, DEPTH_MAX + 1):
         guide = SharedDpor(depth, 0, 0)
         more = True
