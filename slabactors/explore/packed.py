@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from slabactors.errors import KernelBug
-from slabactors.explore.tables import Ask, Await, Over, Results, Stepped, Tables
+from slabactors.explore.tables import Ask, Await, NoTables, Over, Results, Stepped, Tables
 from slabactors.runtime.step import Decision
 
 PATH_BITS: Final = 4
@@ -20,6 +20,10 @@ ACTOR_BITS: Final = 12
 
 REPORT_EVERY: Final = 2_000
 """States between two looks at the clock."""
+
+
+class _Raised(Exception):
+    """A path that went on when those that it waited for were over has raised."""
 
 
 class _Again(Exception):
@@ -184,9 +188,20 @@ class PackedSearch:
                 if all(isinstance(end, Over) for end in ends):
                     results = tuple(end.result for end in ends if isinstance(end, Over))
                     replies = (Results(results),) if does.together else results
-                    state += self._moved(path, place, tables.place_after(path, place, replies))
+                    after = tables.place_after(path, place, replies)
+                    end = tables.places[path].known[after].does
+                    if isinstance(end, Over) and end.raised is not None:
+                        raise _Raised from end.raised
+                    state += self._moved(path, place, after)
                     moved = True
         return state
+
+    def _settled_quietly(self, state: int) -> int:
+        """The same where no step of a path could be blamed for what is raised."""
+        try:
+            return self._settled(state)
+        except _Raised as raised:
+            raise NoTables(f"a path raised {raised.__cause__!r} when no other had taken a step") from raised
 
     def _expect_whole_groups(self, does: Await) -> None:
         """Who is waited for alone can be told apart from the others."""
@@ -226,7 +241,11 @@ class PackedSearch:
         if isinstance(after, Over) and after.raised is not None:
             self.broke.setdefault((repr(after.raised), self._name(path)), Broke(state, path, None, after.raised))
             return None
-        return self._settled(state + added)
+        try:
+            return self._settled(state + added)
+        except _Raised as raised:
+            self.broke.setdefault((repr(raised.__cause__), self._name(path)), Broke(state, path, None))
+            return None
 
     def _name(self, path: int) -> str:
         return self._tables.keys[self._tables.places[path].example]
@@ -246,7 +265,7 @@ class PackedSearch:
                 self._restart()
 
     def _run(self) -> Iterator[PackedStatistics]:
-        start = self._canonical(self._settled(0))
+        start = self._canonical(self._settled_quietly(0))
         for path in self._order:
             if isinstance(does := self._tables.places[path].known[self._place(start, path)].does, Await):
                 self._expect_whole_groups(does)
@@ -305,7 +324,7 @@ class PackedSearch:
         if not steps:
             for fired in self._fired(state).values():
                 steps += 1
-                after = self._canonical(self._settled(fired))
+                after = self._canonical(self._settled_quietly(fired))
                 if after not in came_from:
                     came_from[after] = state
                     found.append(after)

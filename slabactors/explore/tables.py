@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from slabactors.actors import Actor, Join, Message, Operation, Timed
 from slabactors.actors.footprint import Reach
@@ -23,6 +23,9 @@ from slabactors.explore.program import Program
 from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import SimPath, Simulation
 from slabactors.runtime.step import Decision, TimePolicy
+
+LATER_JIFFIES: Final = 12_345
+"""By how much a step is tried later, to see whether it looks at the time of day."""
 
 _PLAIN = (int, str, float, bytes, type(None), Enum, Actor)
 
@@ -302,6 +305,8 @@ class Tables:
         check_plain(args)
         if operation.frees:
             raise NoTables(f"{operation!r} frees its actor")
+        if any(isinstance(one, Actor) for one in args):
+            raise NoTables(f"{operation!r} is given an actor")
         if operation.clock and not isinstance(actor, Timed):
             raise NoTables(f"{operation!r} reads the clock")
         return Ask(operation, self._actor(actor), args)
@@ -382,9 +387,31 @@ class Tables:
             return Stepped(place, state, bug)
         except Exception as raised:
             raise NoTables(f"{operation!r} raised {raised!r}") from raised
+        if operation.clock:
+            after = states.number()
+            if self._later(does, state) != (reply, after):
+                raise NoTables(f"what {operation!r} does depends on the time of day")
+            states.enter(after)
         if operation.clock and getattr(actor, "deadline", None) is not None and not self._quiescent:
             raise NoTables("a timer is set, and may fire early")
         return Stepped(self.place_after(number, place, (reply,)), states.number())
+
+    def _later(self, does: Ask, state: int) -> tuple[Any, int]:
+        """What a step on a timer comes to at another time: the same, if it is only how long to wait that counts."""
+        operation, number, args = does
+        states = self.actors[number]
+        timed = states.enter(state)
+        assert isinstance(timed, Timed)
+        try:
+            timed.clock.now += LATER_JIFFIES
+            if timed.deadline is not None:
+                timed.deadline += LATER_JIFFIES
+            reply = operation.function(timed, *args)
+        finally:
+            timed.clock.now -= LATER_JIFFIES
+        if timed.deadline is not None:
+            timed.deadline -= LATER_JIFFIES
+        return reply, states.number()
 
     def deadline(self, actor: int, state: int) -> int | None:
         """In how many jiffies the timer of an actor goes off, if it is set."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slabactors.actors import Actor, choose, operation, parallel, spawn
+from slabactors.actors import Actor, Timed, choose, operation, parallel, spawn
 from slabactors.errors import KernelBug, Kind, UnknownName, UsageError
 from slabactors.explore.count import count
 from slabactors.explore.fingerprint import Fingerprint
@@ -212,6 +212,50 @@ def test_what_tables_cannot_hold_is_run_instead(path) -> None:
         for _ in PackedSearch(Tables(program, None)).run():
             pass
     assert last(program, search="states").search == "states"
+
+
+class Dial(Timed):
+    """Tells the time, which tables do not have."""
+
+    @operation(clock=True)
+    def read(self) -> int:
+        """``jiffies``."""
+        return self.clock.now
+
+
+async def _looks_at_the_clock(world: World) -> None:
+    await world.actors.setdefault("dial", Dial("dial", world.clock)).read()
+
+
+async def _gives_an_actor(world: World) -> None:
+    await world.var("x").put(world.var("y"))
+
+
+@pytest.mark.parametrize("path", [_looks_at_the_clock, _gives_an_actor])
+def test_what_would_be_wrong_in_a_table_is_run_instead(path) -> None:
+    """The time of day, and actors that go from hand to hand."""
+    with pytest.raises(NoTables):
+        for _ in PackedSearch(Tables(ActorProgram(path, path), None)).run():
+            pass
+
+
+def test_a_path_that_raises_when_its_children_are_over_is_found_by_tables() -> None:
+    """It is no step of its own that breaks, but the last one of whom it waited for."""
+
+    async def main(world: World) -> None:
+        results = await parallel(_taken(world), _taken(world))
+        assert sorted(results) == [1, 2], results
+
+    async def _taken(world: World) -> int:
+        value = await world.var("x").get()
+        await world.var("x").put(value + 1)
+        return value + 1
+
+    program = ActorProgram(main)
+    by_traces = last(program)
+    by_tables = last(program, search="states")
+    assert by_tables.search == "tables"
+    assert set(by_tables.found) == set(by_traces.found) != set()
 
 
 def test_tables_that_are_wrong_are_noticed() -> None:
