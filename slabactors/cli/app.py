@@ -31,6 +31,7 @@ Reduce = Annotated[
 ]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.", negative=())]
 Jobs = Annotated[int | None, Parameter(help="Search with so many processes; one by default.")]
+Executor = Annotated[str | None, Parameter(help="dask://HOST:PORT: search on the workers of that Dask cluster.")]
 Save = Annotated[
     Path | None,
     Parameter(help="Directory of the campaign: findings' files, and what was searched, to go on from there."),
@@ -92,9 +93,7 @@ def explore(
         Parameter(help="For how many virtual seconds at most a timer that fires early may leave somebody waiting."),
     ] = None,
     jobs: Jobs = None,
-    executor: Annotated[
-        str | None, Parameter(help="dask://HOST:PORT: search on the workers of that Dask cluster.")
-    ] = None,
+    executor: Executor = None,
     save: Save = None,
     reduce: Reduce = True,
     json: Json = False,
@@ -145,6 +144,7 @@ def verify(
         int | None, Parameter(help="All schedules with none, one ... at most so many delays of a round instead.")
     ] = None,
     jobs: Annotated[int | None, Parameter(help="Search by traces with so many processes; one by default.")] = None,
+    executor: Executor = None,
     runs: Annotated[int | None, Parameter(help="Give up after so many executions.")] = None,
     time: Annotated[float | None, Parameter(help="Give up after so many seconds.")] = None,
     save: Save = None,
@@ -163,6 +163,7 @@ def verify(
         preemptions=preemptions,
         delays=delays,
         jobs=jobs,
+        executor=executor,
         runs=runs,
         seconds=time,
         save=save,

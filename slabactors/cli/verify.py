@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.campaign import check_jobs, opened
+from slabactors.cli.campaign import Campaign, check_jobs, opened
+from slabactors.cli.explore import connected
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
-from slabactors.errors import UsageError
+from slabactors.errors import UsageError, WorkersLost
 from slabactors.explore.bounded import Bounded, BoundedResult, DelayBounded, PreemptionBounded, search_bounded
 from slabactors.explore.campaign import Found, SearchResult
 from slabactors.explore.dpor import Statistics
@@ -23,6 +25,11 @@ from slabactors.explore.shrink import Shrunken, shrink, shrink_schedule
 from slabactors.explore.verify import Verification, verify
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
+
+if TYPE_CHECKING:
+    from slabactors.explore.crew import Crew
+
+Searching: TypeAlias = "Callable[..., Iterator[Verification]]"
 
 PARTS = 1000
 """Steps of the progress bar."""
@@ -38,6 +45,7 @@ def verify_scenario(
     preemptions: int | None,
     delays: int | None,
     jobs: int | None,
+    executor: str | None,
     runs: int | None,
     seconds: float | None,
     save: Path | None,
@@ -58,15 +66,20 @@ def verify_scenario(
     if search != "auto" and (preemptions is not None or delays is not None):
         raise UsageError("--search is for the search of everything, and a bound is another one.\n  Leave --search out.")
     check_jobs(jobs)
-    if jobs is not None and (preemptions is not None or delays is not None or search == "states"):
-        raise UsageError("--jobs divides the search by traces, and no other.\n  Leave --jobs out.")
+    for name, given in (("--jobs", jobs), ("--executor", executor)):
+        if given is not None and (preemptions is not None or delays is not None or search == "states"):
+            raise UsageError(f"{name} divides the search by traces, and no other.\n  Leave {name} out.")
+    if jobs is not None and executor is not None:
+        raise UsageError("expected --jobs or --executor, found both.\n  A cluster has the workers that it has.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     program = program.under(TimePolicy(policy) if policy is not None else None)
     time = program.scenario.time
     by, bound = (DelayBounded, delays) if delays is not None else (PreemptionBounded, preemptions)
-    with opened(program, save, strategy=search if bound is None else by.name, seed=0) as campaign:
+    with ExitStack() as stack:
+        searching = searching_with(search, jobs, stack.enter_context(connected(executor)) if executor else None)
+        campaign = stack.enter_context(opened(program, save, strategy=search if bound is None else by.name, seed=0))
         if bound is None:
-            result = explored(program, time, search, jobs, runs, seconds)
+            result = explored(campaign, time, searching, runs, seconds)
             reports = shrunken_reports(program, result, time, reduce=reduce)
             told = partial(as_json, program, result, reports, time)
             show = partial(print_result, program, result, reports, time)
@@ -88,19 +101,27 @@ def verify_scenario(
     return {"broken": BUG, "verified": FINE}.get(verdict, UNDETERMINED)
 
 
+def searching_with(search: str, jobs: int | None, crew: Crew | None) -> Searching:
+    """The search of everything: here, or divided among processes or the workers of a cluster."""
+    if crew is None and (jobs or 1) == 1:
+        return partial(verify, search=search)
+    from slabactors.explore.verify_parallel import verify_parallel
+
+    return partial(verify_parallel, jobs=jobs or 1) if crew is None else partial(verify_parallel, executor=crew)
+
+
 def explored(
-    program: BoundScenario, time: TimePolicy, search: str, jobs: int | None, runs: int | None, seconds: float | None
+    campaign: Campaign, time: TimePolicy, searching: Searching, runs: int | None, seconds: float | None
 ) -> Verification:
     """Search with a progress bar; Ctrl-C ends it with what was found so far."""
+    program = campaign.program
     result = Verification(Statistics())
-    searching: Callable[..., Iterator[Verification]] = partial(verify, search=search)
-    if jobs is not None and jobs > 1:
-        from slabactors.explore.verify_parallel import verify_parallel
-
-        searching = partial(verify_parallel, jobs=jobs)
     with interruptible() as interrupted, Progress(f"verify {program.scenario.name}", PARTS) as progress:
-        for result in searching(program, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set):
-            progress.update(int(PARTS * result.progress), len(result.found))
+        try:
+            for result in searching(program, time=time, runs=runs, seconds=seconds, stop=interrupted.is_set):
+                progress.update(int(PARTS * result.progress), len(result.found))
+        except WorkersLost as error:
+            campaign.unsaved = error  # what was found is printed first
         if interrupted.is_set():
             note(f"slabactors: interrupted after {counted(result.statistics.executions, 'execution')}.")
     return result

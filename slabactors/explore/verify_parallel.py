@@ -95,7 +95,7 @@ def verify_parallel(
         WorkersLost: processes died again and again.
     """
     first = check_determinism(program, seed=0, time=time)
-    shares = SHARES_EACH * jobs
+    shares = SHARES_EACH * (executor.width if isinstance(executor, Crew) else jobs)
     depth = depth_for(program, time, shares)
     task = Task(pickled(program), check_determinism(program, seed=0).digest, time, depth, shares)
     result = Verification(Statistics(), search="dpor", sometimes=dict.fromkeys(program.sometimes, False))

@@ -11,7 +11,7 @@ BROKEN = "dead-cache/rmdir-races-last-free"
 
 
 @pytest.mark.parametrize("bound", ["--preemptions", "--delays"])
-@pytest.mark.parametrize("other", [["--search", "dpor"], ["--jobs", 2]])
+@pytest.mark.parametrize("other", [["--search", "dpor"], ["--jobs", 2], ["--executor", "dask://127.0.0.1:1"]])
 def test_a_bound_goes_with_no_other_search(command, bound, other):
     """A mistake, and what to leave out."""
     said = command("verify", BROKEN, bound, 1, *other)

@@ -24,6 +24,7 @@ from slabactors.explore import shrink as shrink_module
 from slabactors.explore.cluster import connected
 from slabactors.explore.corpus import NAME
 from slabactors.explore.parallel import search_parallel
+from slabactors.explore.verify_parallel import verify_parallel
 from slabactors.scenario import find
 from tests.cli.conftest import PROGRAM, listing, refused
 from tests.explore.test_parallel import alone, ended
@@ -409,6 +410,9 @@ def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(monkeypatch
             if result.executions and workers[0].poll() is None:
                 workers[0].kill()
                 workers[0].wait()
+        # What is left of the cluster divides an exhaustive search as well.
+        *_, proved = verify_parallel(find(BROKEN).bind(lifecycle_name="repaired"), executor=crew)
+    assert (proved.verdict, proved.exhaustive, proved.statistics.executions) == ("verified", True, 348)
     assert result is not None
     assert workers[0].returncode == -signal.SIGKILL
     assert ended([result]) == alone(program, **options)
