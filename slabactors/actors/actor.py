@@ -247,6 +247,8 @@ class Actor:
 
     reports: ClassVar[tuple[str, ...]] = ()
     """Attributes that are only told about it: nothing that happens depends on them."""
+    timeless: ClassVar[bool] = False
+    """Its operations that read the clock only set deadlines so long from now: nothing depends on what time it is."""
     counts: ClassVar[tuple[str, ...]] = ()
     """Attributes that only grow: a round of work that changes nothing else has got nowhere."""
 

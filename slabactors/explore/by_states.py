@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from slabactors.errors import ReplayDiverged
+from slabactors.explore.by_traces import cut_at_rest
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.packed import PackedSearch, PackedStatistics
 from slabactors.explore.program import Program
@@ -13,7 +15,7 @@ from slabactors.explore.replay import replay
 from slabactors.explore.states import States
 from slabactors.explore.tables import NoTables, Tables, check
 from slabactors.runtime.guided import GuidedSimulation
-from slabactors.runtime.step import Decision, TimePolicy
+from slabactors.runtime.step import Decision, Ending, TimePolicy
 
 FINGERPRINT_EFFORT: Final = 60
 """What a fingerprint costs, in steps."""
@@ -70,6 +72,8 @@ class ByStates:
                 return next(self._packed)
             except NoTables:
                 self._packed = None
+                self.found.clear()  # whatever it was, it is found again
+                self.bounded = 0
                 self.name = "states"
                 self.states = self.transitions = 0
         return self._run_once()
@@ -102,8 +106,12 @@ class ByStates:
 
     def _replay(self, decisions: list[Decision], *, must_break: bool = False) -> None:
         """Run what the tables say, for the bug that shows or for what checkers say of the end."""
-        execution = replay(self._program, decisions)
+        try:
+            execution = replay(self._program, decisions)
+        except ReplayDiverged as error:
+            raise NoTables(f"a schedule of the tables does not fit: {error}") from error
         outcome = execution.outcome
+        self.bounded += outcome.ending is Ending.BOUND
         self.statistics.executions += 1
         self.statistics.deliveries += outcome.deliveries
         if outcome.bug is not None:
@@ -127,11 +135,16 @@ class ByStates:
             raise guide.error
         self.held_back = self.held_back or simulation.held_back
         if simulation.broken:
-            collect(self.found, simulation.broken[0].outcome, guide.decisions, guide.statistics.executions)
+            # A step may wake several paths that break something, each for itself.
+            for one in simulation.broken:
+                if one.step == simulation.broken[0].step:
+                    collect(self.found, one.outcome, guide.decisions, guide.statistics.executions)
         elif guide.complete and execution.outcome.bug is not None:
             collect(self.found, execution.outcome, guide.decisions, guide.statistics.executions)
         elif not guide.complete and not simulation.given_up:
             self.bounded += 1
+        if guide.complete:
+            self.bounded += cut_at_rest(simulation, execution)
         if guide.complete or simulation.broken:
             self.pipelined += simulation.pipelined > 0
             for text, reached in zip(program.sometimes, program.reached(execution), strict=True):

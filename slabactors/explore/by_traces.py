@@ -9,7 +9,7 @@ from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution, Program
 from slabactors.explore.proved import Proved
 from slabactors.runtime.guided import ARM, Broken, GuidedSimulation
-from slabactors.runtime.step import CHOOSE, Decision, TimePolicy
+from slabactors.runtime.step import CHOOSE, Decision, Ending, TimePolicy
 
 REPORT_EVERY: Final = 64
 """Executions between two looks at the clock."""
@@ -58,6 +58,7 @@ class ByTraces:
         assert isinstance(simulation, GuidedSimulation)
         self.held_back = self.held_back or simulation.held_back
         if guide.complete:
+            self.bounded += cut_at_rest(simulation, execution)
             self.pipelined += simulation.pipelined > 0
             _collect(self.found, guide, simulation, execution)
             if self._missing:
@@ -69,6 +70,12 @@ class ByTraces:
             self.bounded += 1
         program.dispose(execution)
         return guide.advance()
+
+
+def cut_at_rest(simulation: GuidedSimulation, execution: Execution) -> bool:
+    """Whether the bound on steps was hit while the machine settled, so that nobody has looked at it at rest."""
+    outcome = execution.outcome
+    return outcome.ending is Ending.BOUND and outcome.bug is None and not simulation.broken
 
 
 def _collect(found: dict[str, Proved], guide: Dpor, simulation: GuidedSimulation, execution: Execution) -> None:

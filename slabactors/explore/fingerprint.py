@@ -3,7 +3,8 @@
 The state of a simulated run is what its actors hold and where its paths are: for each path the chain of awaiting
 coroutines, each with its position in the code, its local variables and what lies on its evaluation stack (the iterator
 of a loop is nowhere else), and the message it waits with.  Everything that can be reached from there belongs to it.
-Time counts from now: deadlines are how long there is still to wait.
+Time counts from now: deadlines are how long there is still to wait.  What time it is belongs to the state as soon as
+there is an actor whose operations may look at it (one that is not declared ``timeless``).
 
 Not part of the state: what is only told about a run (names of what freed an object, attributes that a class lists in
 ``reports``), and in which order messages came to wait at an actor, since all of them may be delivered.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import gc
 import marshal
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -31,7 +32,7 @@ from types import (
 )
 from typing import Any
 
-from slabactors.actors import Actor, Clock, Timed, parallel
+from slabactors.actors import Actor, Clock, Timed, operations, parallel
 from slabactors.errors import UsageError
 from slabactors.runtime.guided import EARLY
 from slabactors.runtime.simulated import SimPath, Simulation
@@ -41,6 +42,7 @@ DIGEST_BYTES = 16
 
 _PLAIN = frozenset((int, str, bool, float, bytes, type(None)))
 _SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
+_BUILTIN = frozenset((list, deque, dict, defaultdict, set, frozenset, FunctionType))
 _BY_NAME = (type, ModuleType, BuiltinFunctionType)
 _ITERABLES: tuple[Any, ...] = ((), [], "", b"", range(1), range(1 << 70), {}, {}.values(), {}.items(), set())
 _ITERATORS: tuple[type, ...] = (
@@ -84,6 +86,9 @@ class Fingerprint:
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []
         """What was given a number, so that no two things of one state share an address."""
+        self._looks_at_time = False
+        """Some actor may look at what time it is, and not only at how long there is still to wait."""
+        self._timeless: dict[type, bool] = {}
         self._waiting: deque[Any] = deque()
         self._now = 0
         self._roots: dict[int, str] = {}
@@ -104,12 +109,17 @@ class Fingerprint:
         alive.sort(key=lambda path: path.key)
         # What looks at the end of the run sees more than the paths that are left.
         state = [self._path(path) for path in alive] + [self._value(simulation.at_rest)]
+        armed = [path for path in simulation.timers if path.timer is not None]
+        state += [self._value(path.timer) for path in sorted(armed, key=lambda path: path.key)]
         while self._waiting:
             state.append(self._contents(self._waiting.popleft()))
+        if self._looks_at_time and self._counts:
+            state.append(self._now)
         return state
 
     def _begin(self, simulation: Simulation) -> None:
         """A new state: nothing has been met."""
+        self._looks_at_time = False
         self._seen.clear()
         self._kept.clear()
         self._now = simulation.clock.now
@@ -160,13 +170,15 @@ class Fingerprint:
         if isinstance(value, Actor):
             return "actor", self._number(value, later=True)
         if isinstance(value, Enum):
-            return "enum", id(kind), value.name
+            return "enum", id(kind), self._value(value.value)
         if isinstance(value, tuple):
             return ("tuple", id(kind), *[self._value(one) for one in value])
         if isinstance(value, SimPath):
             return ("path", value.key, self._value(value.result)) if value.done else ("path", value.key)
         if isinstance(value, Clock):
             return ("clock",)
+        if isinstance(value, BuiltinFunctionType) and not isinstance(value.__self__, ModuleType | None):
+            return "bound", value.__name__, self._value(value.__self__)
         if isinstance(value, _BY_NAME):
             return "name", id(value)
         known = self._seen.get(id(value))
@@ -186,16 +198,26 @@ class Fingerprint:
         return number
 
     def _object(self, value: Any, kind: type) -> Any:
-        if isinstance(value, list | deque):
-            return ("list", *[self._value(one) for one in value])
+        own = () if kind in _BUILTIN else ("of", id(kind), *self._own_fields(value, kind))
+        if isinstance(value, list):
+            return ("list", own, *[self._value(one) for one in value])
+        if isinstance(value, deque):
+            return ("deque", own, value.maxlen, *[self._value(one) for one in value])
         if isinstance(value, dict):
-            return ("dict", *[(self._value(key), self._value(one)) for key, one in value.items()])
+            made = self._value(value.default_factory) if isinstance(value, defaultdict) else None
+            return ("dict", own, made, *[(self._value(key), self._value(one)) for key, one in value.items()])
         if isinstance(value, set | frozenset):
             members = [self._value(one) for one in value]
-            return ("set", *sorted(members, key=repr))
+            return ("set", own, *sorted(members, key=repr))
+        if isinstance(value, int | str | float | bytes):
+            base = next(base for base in (int, str, float, bytes) if isinstance(value, base))
+            return "plain", own, base.__repr__(value)
+        if isinstance(value, BaseException):
+            return "exception", own, self._value(value.args)
         if isinstance(value, FunctionType):
             cells = [self._value(cell) for cell in value.__closure__ or ()]
-            return ("function", id(value.__code__), *cells)
+            defaults = self._value(value.__defaults__), self._value(value.__kwdefaults__)
+            return ("function", id(value.__code__), defaults, *cells)
         if isinstance(value, MethodType):
             return "method", id(value.__func__), self._value(value.__self__)
         if isinstance(value, partial):
@@ -214,15 +236,26 @@ class Fingerprint:
             return "iterator", id(kind), self._value(value.__reduce__())
         return "object", id(kind), *[(name, self._value(one)) for name, one in self._fields_of(value, kind)]
 
+    def _own_fields(self, value: Any, kind: type) -> list[tuple[str, Any]]:
+        """What an object of a subclass of a builtin has besides what the builtin holds."""
+        if not hasattr(value, "__dict__") and not any("__slots__" in vars(base) for base in kind.__mro__):
+            return []
+        return [(name, self._value(one)) for name, one in self._fields_of(value, kind)]
+
     def _contents(self, actor: Actor) -> Any:
         """What an actor holds."""
         kind = type(actor)
+        timeless = self._timeless.get(kind)
+        if timeless is None:
+            timeless = self._timeless[kind] = actor.timeless or not any(one.clock for one in operations(kind))
+        self._looks_at_time = self._looks_at_time or not timeless
         freed = actor.tombstone is not None
         holder = actor.holder.key if isinstance(actor.holder, SimPath) else None
         timer = None
         if isinstance(actor, Timed):
             left = None if actor.deadline is None or actor.pending_timer is None else actor.deadline - self._now
-            timer = left, min(actor.armed, self._early_firings_max)
+            # The timer that is armed is one less, and one more than the last that may fire early may not.
+            timer = left, min(actor.armed, self._early_firings_max + 1) if self._early_firings_max else 0
         fields = [(name, self._value(one)) for name, one in self._fields_of(actor, kind)]
         return id(kind), freed, holder, timer, tuple(fields)
 

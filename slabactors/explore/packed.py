@@ -196,6 +196,14 @@ class PackedSearch:
                     moved = True
         return state
 
+    def _is_over(self, state: int) -> bool:
+        """Whether every path that is no daemon has returned."""
+        tables = self._tables
+        return all(
+            daemon or isinstance(tables.places[path].known[self._place(state, path)].does, Over)
+            for path, daemon in enumerate(tables.daemons)
+        )
+
     def _settled_quietly(self, state: int) -> int:
         """The same where no step of a path could be blamed for what is raised."""
         try:
@@ -321,7 +329,11 @@ class PackedSearch:
             if after not in came_from:
                 came_from[after] = state
                 found.append(after)
-        if not steps:
+        if not steps and self._is_over(state):
+            self.ends.append(
+                state
+            )  # what timers do from here on is the second act, which is played when it is replayed
+        elif not steps:
             for fired in self._fired(state).values():
                 steps += 1
                 after = self._canonical(self._settled_quietly(fired))

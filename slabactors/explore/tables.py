@@ -102,6 +102,8 @@ class States:
 
     def number(self) -> int:
         """The number of the state that the actor is in."""
+        if not vars(self.actor).keys() <= {*self.names, *DRIVER_ATTRIBUTES, "name", "embedded"}:
+            raise NoTables(f"{self.actor.name} has got a new attribute")
         state = tuple([getattr(self.actor, name) for name in self.names])
         key = _typed(state)
         try:
@@ -134,8 +136,8 @@ class Stepped(NamedTuple):
 def _typed(value: Any) -> Any:
     """A key under which 1 and True are two things."""
     if isinstance(value, tuple):
-        return tuple([_typed(one) for one in value])
-    return type(value), value
+        return (type(value), *[_typed(one) for one in value])
+    return type(value), repr(value) if isinstance(value, float) else value
 
 
 def check_plain(value: Any) -> None:
@@ -194,9 +196,14 @@ class _Visit:
         simulation = self._simulation
         assert isinstance(simulation, GuidedSimulation)
         if self._made < len(self._decisions):
-            wanted = self._decisions[self._made].path
+            wanted = self._decisions[self._made]
             self._made += 1
-            return next((path for path in enabled if path.key == wanted), None)
+            for path in enabled:
+                operation, actor, _ = path.request
+                if (path.key, operation.name, actor.name) == (wanted.path, wanted.operation, wanted.actor):
+                    return path
+            self.error = NoTables("a step of the tables cannot be taken")
+            return None
         self._see(simulation)
         return None
 
@@ -278,7 +285,7 @@ class Tables:
             does = self._doing(simulation, path, path.request)
             print_of = self._print(simulation, path, does)
             parent = None if path.parent is None else path.parent.key
-            places = alike.setdefault((parent, path.name, print_of), Places(number))
+            places = alike.setdefault((parent, path.name, path.daemon, print_of), Places(number))
             if not places.known:
                 places.known.append(Place((), does))
                 places.numbers[print_of] = 0
@@ -316,6 +323,8 @@ class Tables:
         if number is None:
             if actor.tombstone is not None or actor.embedded:
                 raise NoTables(f"{actor.name} is freed, or holds others")
+            if any(vars(base).get("__slots__") for base in type(actor).__mro__):
+                raise NoTables(f"{actor.name} keeps attributes in slots")
             left_out = DRIVER_ATTRIBUTES - {"deadline"} | {"name"}
             names = tuple(sorted(name for name in vars(actor) if name not in left_out))
             if isinstance(actor, Timed):
@@ -330,6 +339,7 @@ class Tables:
     def place_after(self, number: int, place: int, replies: tuple[Any, ...]) -> int:
         """Where a path goes on from a place when it is given a reply, or the results of all that it waited for."""
         places = self.places[number]
+        check_plain(replies)
         asked = place, _typed(replies)
         after = places.after.get(asked)
         if after is None:
@@ -379,9 +389,9 @@ class Tables:
         operation, actor_number, args = does
         states = self.actors[actor_number]
         actor = states.enter(state)
-        if operation.guard is not None and not operation.guard(actor, *args):
-            return None
         try:
+            if operation.guard is not None and not operation.guard(actor, *args):
+                return None
             reply = operation.function(actor, *args)
         except KernelBug as bug:
             return Stepped(place, state, bug)
@@ -407,6 +417,8 @@ class Tables:
             if timed.deadline is not None:
                 timed.deadline += LATER_JIFFIES
             reply = operation.function(timed, *args)
+        except Exception as raised:
+            raise NoTables(f"{operation!r} raised {raised!r} at another time") from raised
         finally:
             timed.clock.now -= LATER_JIFFIES
         if timed.deadline is not None:
@@ -427,7 +439,10 @@ class Tables:
         states = self.actors[actor]
         timed = states.enter(state)
         assert isinstance(timed, Timed)
-        type(timed).expire.operation.function(timed)  # type: ignore[attr-defined]
+        try:
+            type(timed).expire.operation.function(timed)  # type: ignore[attr-defined]
+        except Exception as raised:
+            raise NoTables(f"the timer of {timed.name} raised {raised!r}") from raised
         if timed.on_expiry() is not None:
             raise NoTables(f"the timer of {timed.name} starts a path")
         return states.number()
@@ -451,13 +466,15 @@ def check(
     """
 
     def look(simulation: GuidedSimulation) -> None:
+        if simulation.broken:
+            raise NoTables("what does not break by the tables breaks when it is run")
         for path in simulation.paths:
             actor = path.request[1]
             for name, value in values.get(actor.name, {}).items():
                 held = getattr(actor, name)
                 if name == "deadline" and held is not None:
                     held -= simulation.clock.now
-                if held != value and not isinstance(value, Actor):
+                if not isinstance(value, Actor) and _typed(held) != _typed(value):
                     raise NoTables(f"{actor.name}.{name} is {held!r}, and by the tables {value!r}")
 
     guide = _Visit(look, decisions)

@@ -169,7 +169,9 @@ def verify(
             except NoFingerprint:
                 if len(ways) == 1:
                     raise
-                ways.remove(way)  # the other one goes on alone
+                ways.remove(way)  # the other one goes on alone, and knows what this one has found
+                for name, bug in way.found.items():
+                    ways[0].found.setdefault(name, bug)
         turn = turn * 2 if len(ways) > 1 else float("inf")
 
 
@@ -194,6 +196,8 @@ def _sum_up(result: Verification, way: Way, ways: list[Way]) -> None:
     """The result is that of the way that is through; while none is, that of the first, with what all have seen."""
     if result.exhaustive:
         result.take(way)
+        # Another way may have met a bug that this one calls otherwise: whatever was found is there.
+        result.found = {name: bug for one in (way, *ways) for name, bug in reversed(one.found.items())} | way.found
         result.progress = 1.0
     else:
         result.take(ways[0])

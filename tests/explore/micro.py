@@ -36,6 +36,7 @@ class DeadCache(Timed):
     """
 
     role = "cache"
+    timeless = True
 
     def __init__(self, clock: Clock, objects: int, variant: str) -> None:
         super().__init__("cache", clock)
