@@ -197,7 +197,10 @@ def _sum_up(result: Verification, way: Way, ways: list[Way]) -> None:
     if result.exhaustive:
         result.take(way)
         # Another way may have met a bug that this one calls otherwise: whatever was found is there.
-        result.found = {name: bug for one in (way, *ways) for name, bug in reversed(one.found.items())} | way.found
+        result.found = {**way.found}
+        for one in ways:
+            for name, bug in one.found.items():
+                result.found.setdefault(name, bug)
         result.progress = 1.0
     else:
         result.take(ways[0])
