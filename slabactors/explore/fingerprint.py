@@ -210,7 +210,7 @@ class Fingerprint:
             members = [self._value(one) for one in value]
             return ("set", own, *sorted(members, key=repr))
         if isinstance(value, int | str | float | bytes):
-            base = next(base for base in (int, str, float, bytes) if isinstance(value, base))
+            base: Any = next(base for base in (int, str, float, bytes) if isinstance(value, base))
             return "plain", own, base.__repr__(value)
         if isinstance(value, BaseException):
             return "exception", own, self._value(value.args)
