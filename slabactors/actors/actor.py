@@ -38,8 +38,7 @@ class Operation:
         name: its method name.
         expression: the C expression it stands for, from the first line of its docstring.
         guard: when given, the message waits in the mailbox until ``guard(actor, *args)`` holds.
-        footprint: masks ``(reads, writes)``, see `slabactors.actors.footprint`; whatever the state.
-        reach: the same, as what a delivery meets.
+        footprint: what it may meet whatever the state, see `slabactors.actors.footprint`.
         frees: the object is freed by this step; any later message to it is a use after free.
         clock: may read the clock or set the actor's deadline.
         acquires: takes a lock that the actor is.
@@ -63,7 +62,6 @@ class Operation:
         "owner",
         "parks",
         "plain",
-        "reach",
         "releases",
         "special",
         "stale",
@@ -90,7 +88,6 @@ class Operation:
         self.expression = _expression(function)
         self.guard = guard
         self.footprint = footprint(reads, writes, frees=frees)
-        self.reach = Reach(*self.footprint)
         self.narrow = tuple(narrow)
         self.frees = frees
         self.clock = clock
@@ -108,7 +105,7 @@ class Operation:
                 reach = narrow.reach(actor, args)
                 if reach is not None:
                     return reach
-        return self.reach
+        return self.footprint
 
     def __repr__(self) -> str:
         return f"<operation {self.owner}.{self.name}>"

@@ -31,18 +31,6 @@ def mask(cells: str | Iterable[str] | None) -> int:
     return result
 
 
-def footprint(reads: str | Iterable[str] | None, writes: str | Iterable[str] | None, *, frees: bool) -> tuple[int, int]:
-    """Masks ``(reads, writes)`` of an operation; nothing declared means that it writes everything of its actor."""
-    if frees or (reads is None and writes is None):
-        return EVERYTHING, EVERYTHING
-    return mask(reads) | mask(writes) | _LIFE, mask(writes)
-
-
-def conflict(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two footprints on one actor meet in a cell that one of them writes."""
-    return bool(a[1] & (b[0] | b[1]) or b[1] & a[0])
-
-
 class Reach(NamedTuple):
     """What one delivery meets, in the state in which it is made.
 
@@ -71,6 +59,13 @@ class Reach(NamedTuple):
 
 def _meets_counter(counting: Reach, other: Reach) -> bool:
     return bool(counting.counter & (other.writes | (other.reads if counting.takes else 0)))
+
+
+def footprint(reads: str | Iterable[str] | None, writes: str | Iterable[str] | None, *, frees: bool) -> Reach:
+    """What an operation may meet; nothing declared means that it writes everything of its actor."""
+    if frees or (reads is None and writes is None):
+        return Reach(EVERYTHING, EVERYTHING)
+    return Reach(mask(reads) | mask(writes) | _LIFE, mask(writes))
 
 
 class Narrow:

@@ -67,7 +67,7 @@ def dep_of(key: str, operation: Operation, actor: Actor, reach: Reach | None = N
     embedded: tuple[str, ...] = ()
     if operation.frees and actor.embedded:
         embedded = tuple(member.name for member in actor.family()[1:])
-    return Dep((key, None), actor.name, reach or operation.reach, embedded, operation.clock)
+    return Dep((key, None), actor.name, reach or operation.footprint, embedded, operation.clock)
 
 
 @dataclass(slots=True)

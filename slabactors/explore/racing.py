@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from slabactors.actors import Actor
-from slabactors.actors.footprint import conflict
 from slabactors.explore.finding import signature
 from slabactors.explore.linearise import decisions_of, slice_about
 from slabactors.explore.program import Program
@@ -176,8 +175,8 @@ class _Coming(SkippingStrategy):
             return by_key.get(self._broke.path.key) or self._after.pick(enabled)
         self._left -= 1
         operation, actor, _ = path.request
-        self.met = actor.name == self._broke.actor.name and conflict(
-            operation.footprint, self._broke.operation.footprint
+        self.met = actor.name == self._broke.actor.name and operation.footprint.conflicts(
+            self._broke.operation.footprint
         )
         return path
 
@@ -209,7 +208,7 @@ def _pair(
 
 
 def _meet(one: Event, other: Event) -> bool:
-    return one.actor.name == other.actor.name and conflict(one.operation.footprint, other.operation.footprint)
+    return one.actor.name == other.actor.name and one.operation.footprint.conflicts(other.operation.footprint)
 
 
 Place = tuple[str, int]

@@ -13,7 +13,6 @@ from struct import Struct
 from typing import Final
 
 from slabactors.actors import Operation
-from slabactors.actors.footprint import conflict
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 
 
@@ -184,7 +183,7 @@ class Pos:
 
 
 def _meet(one: Operation, other: Operation) -> bool:
-    return conflict(one.footprint, other.footprint)
+    return one.footprint.conflicts(other.footprint)
 
 
 class Urw:

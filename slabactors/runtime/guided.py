@@ -150,7 +150,7 @@ class GuidedSimulation(Simulation):
         self.deliveries += 1
         operation, actor, args = path.request
         timer = path.deadline is not None
-        reach = operation.reach_in(actor, args) if operation.narrow else operation.reach
+        reach = operation.reach_in(actor, args) if operation.narrow else operation.footprint
         try:
             if actor.tombstone is not None:
                 touched_freed(operation, actor, actor.tombstone, path)
@@ -161,7 +161,7 @@ class GuidedSimulation(Simulation):
             if path.deadline is not None:
                 self._fired(path, count)
             self._stop(path, raised, operation, actor)
-            self.guide.delivered(path, operation, actor, operation.reach, timer=timer, barrier=barrier)
+            self.guide.delivered(path, operation, actor, operation.footprint, timer=timer, barrier=barrier)
         else:
             if operation.special:
                 self._special(path, operation, actor, count)
@@ -180,7 +180,7 @@ class GuidedSimulation(Simulation):
             self.invariant()
         except Exception as raised:
             self._stop(path, raised, operation, actor)
-            self.guide.delivered(path, operation, actor, operation.reach, timer=False, barrier=False)
+            self.guide.delivered(path, operation, actor, operation.footprint, timer=False, barrier=False)
             return True
         return False
 

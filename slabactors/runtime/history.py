@@ -130,7 +130,7 @@ class History:
         else:
             causes.add(before)
         causes.update(self._last[child] for child in path.joined() if child in self._last)
-        reads, writes = event.operation.footprint
+        reads, writes, *_ = event.operation.footprint
         own = {index}
         for actor in _touched(event):
             for other in self._meet(self._cells.setdefault(actor, _Cells()), index, reads, writes):

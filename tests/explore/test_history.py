@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slabactors.actors import Actor, Operation, choose, join, sleep, spawn, tell
-from slabactors.actors.footprint import conflict
 from slabactors.explore.replay import replay
 from slabactors.explore.strategy import RandomWalk
 from slabactors.runtime.history import Event, History, past_of
@@ -64,7 +63,7 @@ class Reference:
     def add(self, known: set[int], actor: Actor, operation: Operation) -> None:
         past = set(known)
         for index, (other, its, before) in enumerate(self.events):
-            meets = other is actor and conflict(its.footprint, operation.footprint)
+            meets = other is actor and its.footprint.conflicts(operation.footprint)
             if meets or (its.clock and operation.clock):
                 past |= before | {index}
         known |= past | {len(self.events)}
