@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,20 +19,29 @@ from slabactors.scenario import BoundScenario
 
 if TYPE_CHECKING:
     from slabactors.explore.corpus import Corpus, Subject
-
+    from slabactors.explore.crew import Crew
 
 JOBS_MAX: Final = 256
 """More processes than that are a slip of the finger."""
 
 
-def check_jobs(jobs: int | None) -> None:
-    """Refuse numbers of processes that make no sense.
+def check_jobs(jobs: int | None, executor: str | None) -> None:
+    """Refuse numbers of processes that make no sense, and workers from two places.
 
     Raises:
         UsageError: it is one.
     """
     if jobs is not None and not 0 < jobs <= JOBS_MAX:
         raise UsageError(f"--jobs must be from 1 to {JOBS_MAX}, not {jobs}.\n  Type for example: --jobs 2")
+    if jobs is not None and executor is not None:
+        raise UsageError("expected --jobs or --executor, found both.\n  A cluster has the workers that it has.")
+
+
+def connected(address: str) -> AbstractContextManager[Crew]:
+    """The cluster at an address."""
+    from slabactors.explore.cluster import connected
+
+    return connected(address)
 
 
 @dataclass

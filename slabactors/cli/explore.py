@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.campaign import Campaign, check_jobs, opened
+from slabactors.cli.campaign import Campaign, check_jobs, connected, opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_pipelined, print_report, print_unreached
+from slabactors.cli.report import Report, interruptible, print_no_bug, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError, WorkersLost
 from slabactors.explore.campaign import Found, Plan, SearchResult, search
@@ -48,9 +48,7 @@ def explore_scenario(
         raise UsageError(f"--runs must be at least 1, not {runs}.\n  Type for example: --runs 10000")
     if seconds is not None and not 0 < seconds < inf:
         raise UsageError(f"--time is in seconds and must be more than 0, not {seconds}.\n  Type for example: --time 10")
-    check_jobs(jobs)
-    if jobs is not None and executor is not None:
-        raise UsageError("expected --jobs or --executor, found both.\n  A cluster has the workers that it has.")
+    check_jobs(jobs, executor)
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     program = program.under(TimePolicy(policy) if policy else None, starvation_bound(starvation))
     plan = Plan(strategy, seed, runs)
@@ -66,13 +64,6 @@ def explore_scenario(
             print_result(campaign, result, reports)
         campaign.finish()
     return {"broken": BUG, "clean": FINE}.get(campaign.verdict(result.verdict), UNDETERMINED)
-
-
-def connected(address: str) -> AbstractContextManager[Crew]:
-    """The cluster at an address."""
-    from slabactors.explore.cluster import connected
-
-    return connected(address)
 
 
 def starvation_bound(seconds: float | None) -> int | None:
@@ -196,15 +187,10 @@ def print_result(campaign: Campaign, result: SearchResult, reports: list[Report]
     print_pipelined(result.pipelined)
     for number, report in enumerate(reports, 1):
         print_report(number, report)
-    match result.verdict:
-        case "clean":
-            say(f"No bug in {counted(result.executions, 'execution')}.  That is not a proof.")
-        case "undetermined" if result.finished:
-            say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
-        case "undetermined":
-            say("Undetermined: interrupted before a bug was found.")
-        case _:
-            say()
-            print_shares(result)
-            say(f"{counted(len(result.found), 'distinct bug')}.")
+    if result.verdict == "broken":
+        say()
+        print_shares(result)
+        say(f"{counted(len(result.found), 'distinct bug')}.")
+    else:
+        print_no_bug(result)
     campaign.print_still_broken(result.verdict)

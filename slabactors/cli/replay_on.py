@@ -9,9 +9,9 @@ from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.once import logged, write_end
 from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_report, save_all
+from slabactors.cli.report import Report, interruptible, print_no_bug, print_report, save_all
 from slabactors.cli.shrinking import shrink_each
-from slabactors.errors import NondeterminismError, UnknownName, UsageError
+from slabactors.errors import NondeterminismError, OutputError, UnknownName, UsageError
 from slabactors.explore.campaign import Found, SearchResult
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import REPEAT_HINT, Finding, check_directory, signature
@@ -194,12 +194,18 @@ def explore_on(finding: Finding, program: BoundScenario, options: ReplayOptions)
 
     bugs = list(result.found.values())
     reports = shrink_each(program, bugs, shorten, Fewest(program), strategy=strategy, seed=options.seed, reduce=False)
+    unsaved: OutputError | None = None
     if options.save is not None:
-        save_all(reports, options.save)
+        try:
+            save_all(reports, options.save)
+        except OutputError as error:
+            unsaved = error  # what was found is printed first
     if options.json:
         say_json(_explored_json(finding, program, result, reports, length, strategy, options.seed))
     else:
         _print_explored(finding, program, result, reports, length)
+    if unsaved is not None:
+        raise unsaved
     return {"broken": BUG, "clean": FINE}.get(result.verdict, UNDETERMINED)
 
 
@@ -241,17 +247,12 @@ def _print_explored(
     )
     for number, report in enumerate(reports, 1):
         print_report(number, report)
-    match result.verdict:
-        case "clean":
-            say(f"No bug in {counted(result.executions, 'execution')}.  That is not a proof.")
-        case "undetermined" if result.finished:
-            say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
-        case "undetermined":
-            say("Undetermined: interrupted before a bug was found.")
-        case _:
-            own = result.found.get(finding.signature)
-            say()
-            say(
-                f"{counted(len(result.found), 'distinct bug')}; the finding's own "
-                + (f"in {counted(own.count, 'execution')}." if own is not None else "is not among them.")
-            )
+    if result.verdict == "broken":
+        own = result.found.get(finding.signature)
+        say()
+        say(
+            f"{counted(len(result.found), 'distinct bug')}; the finding's own "
+            + (f"in {counted(own.count, 'execution')}." if own is not None else "is not among them.")
+        )
+    else:
+        print_no_bug(result)

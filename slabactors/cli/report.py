@@ -14,6 +14,7 @@ from typing import Any
 from slabactors.cli.looping import in_words, loop_json
 from slabactors.cli.output import counted, say
 from slabactors.cli.racing import one_line, pair_json
+from slabactors.explore.campaign import SearchResult
 from slabactors.explore.finding import Finding, file_name
 from slabactors.explore.finding import save as save_finding
 from slabactors.explore.lasso import Lasso
@@ -124,6 +125,16 @@ def preemptions_of(shrunken: Shrunken) -> str:
     if not shrunken.preemptions:
         return number
     return f"{number}, and none with fewer" if shrunken.minimum else f"{number}, maybe fewer"
+
+
+def print_no_bug(result: SearchResult) -> None:
+    """The last word of a random search that has found none."""
+    if result.verdict == "clean":
+        say(f"No bug in {counted(result.executions, 'execution')}.  That is not a proof.")
+    elif result.finished:
+        say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
+    else:
+        say("Undetermined: interrupted before a bug was found.")
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.campaign import Campaign, check_jobs, opened
-from slabactors.cli.explore import connected
+from slabactors.cli.campaign import Campaign, check_jobs, connected, opened
 from slabactors.cli.output import Progress, counted, note, say, say_json
 from slabactors.cli.report import Report, interruptible, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
@@ -65,12 +64,10 @@ def verify_scenario(
         raise UsageError("--preemptions and --delays are two bounds, and a search has one.\n  Leave one of them out.")
     if search != "auto" and (preemptions is not None or delays is not None):
         raise UsageError("--search is for the search of everything, and a bound is another one.\n  Leave --search out.")
-    check_jobs(jobs)
+    check_jobs(jobs, executor)
     for name, given in (("--jobs", jobs), ("--executor", executor)):
         if given is not None and (preemptions is not None or delays is not None or search == "states"):
             raise UsageError(f"{name} divides the search by traces, and no other.\n  Leave {name} out.")
-    if jobs is not None and executor is not None:
-        raise UsageError("expected --jobs or --executor, found both.\n  A cluster has the workers that it has.")
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     program = program.under(TimePolicy(policy) if policy is not None else None)
     time = program.scenario.time

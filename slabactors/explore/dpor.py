@@ -268,7 +268,13 @@ class Dpor(Recorder):
         for frame in self.stack:
             assert frame.current is not None
             frame.current.explored = True
-        self._plan([path for path in simulation.paths if path not in simulation.stopped and _in_vain(path)])
+        self._plan(self._waiting())
+
+    def _waiting(self) -> list[SimPath]:
+        """The paths that will not go on in this run, and might in another one."""
+        simulation = self._simulation
+        assert isinstance(simulation, GuidedSimulation)
+        return [path for path in simulation.paths if path not in simulation.stopped and _in_vain(path)]
 
     # -- between runs ----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ block found.  Which worker runs which block, when and how often says nothing abo
 from __future__ import annotations
 
 import pickle
-import time
+import time as wall
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -29,6 +29,7 @@ from slabactors.explore.crew import STOP, Crew, Flight, Processes
 from slabactors.explore.determinism import check_determinism
 from slabactors.explore.finding import REPEAT_HINT
 from slabactors.explore.program import Program
+from slabactors.runtime.step import TimePolicy
 from slabactors.runtime.tripwires import guarded_search, tripwires
 
 
@@ -101,7 +102,7 @@ def search_parallel(
                     for block, part in flight.landed(REPORT_SECONDS):
                         _count(blocks, block, part)
                 elif blocks.others:
-                    time.sleep(REPORT_SECONDS)
+                    wall.sleep(REPORT_SECONDS)
                 else:
                     break
                 result.seconds = limits.elapsed
@@ -190,10 +191,10 @@ def telling() -> Iterator[None]:
 
 
 @lru_cache(maxsize=2)
-def received(data: bytes, seed: int, digest: str) -> Program:
+def received(data: bytes, seed: int, digest: str, time: TimePolicy | None = None) -> Program:
     """The program, unpickled once in each worker, and seen to do the same as where the search was started."""
     program: Program = pickle.loads(data)
-    if check_determinism(program, seed=seed).digest != digest:
+    if check_determinism(program, seed=seed, time=time).digest != digest:
         raise NondeterminismError(
             "the first execution differs between the process that started the search and one that works for it: "
             f"other sources there, or a scenario that depends on the process.\n{REPEAT_HINT}"

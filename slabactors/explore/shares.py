@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from slabactors.explore.dpor import Branch, Dpor, Frame, _in_vain
+from slabactors.explore.dpor import Branch, Dpor, Frame
 from slabactors.explore.happens_before import Dep, Elem, Event
 from slabactors.explore.program import Program
 from slabactors.runtime.guided import GuidedSimulation
-from slabactors.runtime.simulated import SimPath
 from slabactors.runtime.step import TimePolicy
 
 DEPTH_MAX: Final = 12
@@ -100,11 +99,6 @@ class SharedDpor(Dpor):
         self.statistics.probes += 1
         self._plan(self._waiting())
         self._explored()
-
-    def _waiting(self) -> list[SimPath]:
-        simulation = self._simulation
-        assert isinstance(simulation, GuidedSimulation)
-        return [path for path in simulation.paths if path not in simulation.stopped and _in_vain(path)]
 
     def _explored(self) -> None:
         for frame in self.stack:

@@ -194,21 +194,15 @@ def _turn(way: Way, turn: float, result: Verification, started: float, stop: Cal
 
 def _sum_up(result: Verification, way: Way, ways: list[Way]) -> None:
     """The result is that of the way that is through; while none is, that of the first, with what all have seen."""
+    result.take(way if result.exhaustive else ways[0])
+    # Another way may have met a bug that this one calls otherwise: whatever was found is there.
+    result.found = dict(result.found)
+    for one in ways:
+        for name, bug in one.found.items():
+            result.found.setdefault(name, bug)
     if result.exhaustive:
-        result.take(way)
-        # Another way may have met a bug that this one calls otherwise: whatever was found is there.
-        result.found = {**way.found}
-        for one in ways:
-            for name, bug in one.found.items():
-                result.found.setdefault(name, bug)
         result.progress = 1.0
     else:
-        result.take(ways[0])
-        found: dict[str, Proved] = {}
-        for one in ways:
-            for name, bug in one.found.items():
-                found.setdefault(name, bug)
-        result.found = found
         result.sometimes = {text: any(one.sometimes[text] for one in ways) for text in way.sometimes}
         result.bounded = sum(one.bounded for one in ways)
         result.held_back = any(one.held_back for one in ways)

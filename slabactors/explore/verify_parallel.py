@@ -97,7 +97,7 @@ def verify_parallel(
     first = check_determinism(program, seed=0, time=time)
     shares = SHARES_EACH * (executor.width if isinstance(executor, Crew) else jobs)
     depth = depth_for(program, time, shares)
-    task = Task(pickled(program), check_determinism(program, seed=0).digest, time, depth, shares)
+    task = Task(pickled(program), first.digest, time, depth, shares)
     result = Verification(Statistics(), search="dpor", sometimes=dict.fromkeys(program.sometimes, False))
     limits = Limits(seconds, stop)
     parts: dict[int, Part] = {}
@@ -134,7 +134,7 @@ def explore_share(task: Task, share: int, seconds: float | None) -> Part:
         RuntimeError: anything else, with its traceback.
     """
     with telling(), tripwires():
-        program = received(task.program, 0, task.digest)
+        program = received(task.program, 0, task.digest, task.time)
         way = ByTraces(program, task.time, SharedDpor(task.depth, share, task.shares))
         started = wall.monotonic()
         more = True

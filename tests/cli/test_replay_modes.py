@@ -208,6 +208,23 @@ def test_exploring_on_lists_what_it_finds_as_explore_does(command, found, tmp_pa
         assert command("replay", one).code == cli.BUG
 
 
+def test_what_exploring_on_cannot_keep_it_still_prints(command, found, tmp_path):
+    """A file that cannot be written costs the file, not the answer."""
+    names = [Path(one["file"]).name for one in exploring_on(command, found, "first")["findings"]]
+    for name in names:
+        (tmp_path / "more" / name).mkdir(parents=True)
+    said = command("replay", found, "--explore", 100, "--save", "more")
+    assert said.code == cli.MISTAKE
+    assert "executions that begin with the first" in said.out
+    assert "the finding's own in" in said.out
+    assert f"cannot write findings to more/{names[0]}" in said.err
+
+
+def exploring_on(command, found, directory):
+    """The document of a hundred executions, with the findings kept."""
+    return command("replay", found, "--explore", 100, "--save", directory, "--json").document
+
+
 def test_exploring_on_from_nothing_is_exploring(command, found):
     """With a prefix of none it finds what explore finds, and says whether the finding's own is among it."""
     document = command("replay", found, "--explore", 300, "--prefix", 0, "--seed", 1, "--json").document
