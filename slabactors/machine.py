@@ -13,11 +13,12 @@ from slabactors.kernel.locking import Mutex
 from slabactors.kernel.workqueue import Workqueue, kworker
 from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
-from slabactors.mm import slub, vmscan
+from slabactors.mm import models, vmscan
+from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcontrol import Cgroups, MemcgCacheParams, MemCgroup
 from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
-from slabactors.mm.slub_slab import Slab
+from slabactors.mm.slab_page import SlabPage
 
 SETTLE_JIFFIES = 2 * RETRY_JIFFIES + 5_000
 """How long the second act of a run may last: two retry periods and their timer slack."""
@@ -29,6 +30,7 @@ class MachineConfig:
 
     Attributes:
         cpus: how many CPUs.
+        nodes: how many memory nodes; the CPUs are dealt out in blocks.
         pages: how many pages of 4096 bytes there are.
         watermark_low: free pages below which kswapd is woken; it works up to one and a half times as many.  0 for a
             machine without kswapd.
@@ -39,6 +41,7 @@ class MachineConfig:
     """
 
     cpus: int = 2
+    nodes: int = 1
     pages: int = 4096
     watermark_low: int = 0
     allocator: str = "slub-3.8"
@@ -58,7 +61,7 @@ class Machine:
     Attributes:
         cpus: its CPUs.
         caches: every cache ever made, children among them; for reports and checkers.
-        slabs: every slab ever made.
+        slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         shrinkers: what memory pressure asks for objects.
@@ -80,11 +83,11 @@ class Machine:
         self.set_limit_mutex = Mutex("set_limit_mutex")
         self.cgroups = Cgroups()
         self.debugobjects = DebugObjects(enabled=config.debugobjects)
-        self.allocator = slub.allocator(config.allocator)
+        self.allocator = models.allocator(config.allocator)
         self.vmscan = vmscan
         self.shrinkers: list[vmscan.Shrinker] = []
         self.caches: list[KmemCache] = []
-        self.slabs: list[Slab] = []
+        self.slabs: dict[SlabPage, None] = {}
         self.memcgs: list[MemCgroup] = []
         self.destroyed: list[tuple[str, int]] = []
 
@@ -95,24 +98,21 @@ class Machine:
             for number in range(self.config.kworkers):
                 name = f"kworker/{cpu.id}:{number}" if self.config.kworkers > 1 else f"kworker/{cpu.id}"
                 threads.append(Spawn(kworker(self.system_wq, cpu, name), name=name, lane=name, daemon=True))
+        threads.extend(self.allocator.daemons(self))
         if self.config.watermark_low:
             threads.append(Spawn(vmscan.kswapd(self.cpus[0]), name="kswapd0", lane="kswapd0", daemon=True))
         return threads
 
-    def new_cache(
-        self, name: str, object_size: int, *, reclaimable: bool = False, min_partial: int | None = None
-    ) -> KmemCache:
+    def new_cache(self, name: str, spec: CacheSpec) -> KmemCache:
         """A root cache, ready to be used.  For kmem_cache_create()."""
-        shape = self.allocator.geometry(object_size, self.config.cpus, min_partial)
-        cache = KmemCache(name, object_size, shape, reclaimable=reclaimable)
+        cache = KmemCache(name, spec, self.allocator.geometry(spec, self))
         self.allocator.build(self, cache)
         self.caches.append(cache)
         return cache
 
     def new_child(self, root: KmemCache, memcg: MemCgroup) -> KmemCache:
         """A child cache that nobody can find yet.  For memcg_create_kmem_cache()."""
-        name = f"{root.name}({memcg.id}:{memcg.label})"
-        child = KmemCache(name, root.object_size, root.geometry, root=root, reclaimable=root.reclaimable)
+        child = KmemCache(f"{root.name}({memcg.id}:{memcg.label})", root.spec, root.geometry, root=root)
         self.allocator.build(self, child)
         child.params = MemcgCacheParams(child, memcg, root, self.clock, self.debugobjects)
         self.caches.append(child)

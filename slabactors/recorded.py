@@ -14,7 +14,7 @@ from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine, MachineConfig
 from slabactors.mm.memcontrol import MemCgroup, mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import KmemCache, kmem_cache_alloc, kmem_cache_create, kmem_cache_free
-from slabactors.mm.slub_slab import SlabObject
+from slabactors.mm.slab_page import SlabObject
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import Scenario
 from slabactors.trace.workload import Action, Alloc, Free, Mkdir, Rmdir, Workload

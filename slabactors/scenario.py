@@ -239,7 +239,7 @@ class Scenario:
 
 
 def _check_config(config: MachineConfig) -> None:
-    from slabactors.mm.slub import MODELS
+    from slabactors.mm.models import MODELS
 
     for item in fields(config):
         value = getattr(config, item.name)

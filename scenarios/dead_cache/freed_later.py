@@ -18,7 +18,7 @@ from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.jiffies import HZ
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
-from slabactors.mm.slub_slab import SlabObject
+from slabactors.mm.slab_page import SlabObject
 from slabactors.scenario import Machine, scenario
 
 

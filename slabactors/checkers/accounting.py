@@ -25,7 +25,7 @@ class Accounting(Checker):
 
     def reached(self, machine: Machine) -> bool:
         """Some slab belonged to a child."""
-        return any(slab.cache.params is not None for slab in machine.slabs)
+        return any(cache.params is not None and cache.params.bound for cache in machine.caches)
 
     def at_rest(self, machine: Machine) -> None:
         """Count everything again.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from slabactors.checkers.base import Checker
 from slabactors.errors import KernelBug, Kind
-from slabactors.mm.slab_common import live_objects
 
 if TYPE_CHECKING:
     from slabactors.machine import Machine
@@ -31,7 +30,7 @@ class HungTask(Checker):
         for cache in machine.children():
             params = cache.params
             assert params is not None
-            if params.memcg.online or live_objects(machine.slabs, cache):
+            if params.memcg.online or machine.allocator.live_objects(machine, cache):
                 continue
             age = "when nothing has moved for two retry periods"
             pending = "its work is pending" if params.destroy.pending else "no work is pending"

@@ -7,7 +7,7 @@ from slabactors.cli.output import say, say_json
 from slabactors.explore.strategy import STRATEGIES
 from slabactors.lifecycle import LIFECYCLES
 from slabactors.machine import CHECKER_INSTANCES
-from slabactors.mm.slub import MODELS
+from slabactors.mm.models import MODELS
 from slabactors.scenario import find, shipped
 
 
@@ -25,7 +25,7 @@ def list_everything(*, json: bool) -> int:
         "lifecycles": {name: f"{first_line(one.__doc__)} ({one.release})" for name, one in LIFECYCLES.items()},
         "checkers": {one.name: first_line(type(one).__doc__) for one in CHECKER_INSTANCES},
         "strategies": {name: first_line(one.__doc__) for name, one in STRATEGIES.items()},
-        "models": {name: first_line(f"SLUB as in {name.partition('-')[2]}") for name in MODELS},
+        "models": {name: f"{model.layout.upper()} as in {name.partition('-')[2]}" for name, model in MODELS.items()},
     }
     if json:
         say_json(groups)

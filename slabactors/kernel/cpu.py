@@ -23,6 +23,8 @@ class Cpu(Actor):
     def __init__(self, number: int, machine: Machine) -> None:
         super().__init__(f"cpu{number}")
         self.id = number
+        self.node = number * machine.config.nodes // machine.config.cpus
+        """The memory node that it is nearest to."""
         self.machine = machine
         self.irqs_off = False
 

@@ -32,6 +32,7 @@ class MemcgCacheParams(Actor):
     """
 
     role = "memcg_cache_params"
+    reports = ("bound",)
 
     def __init__(self, cache: KmemCache, memcg: MemCgroup, root: KmemCache, clock: Clock, debug: DebugObjects) -> None:
         super().__init__(f"{cache.name}.params")
@@ -40,6 +41,8 @@ class MemcgCacheParams(Actor):
         self.root = root
         self.dead = False
         self.pages = 0
+        self.bound = 0
+        """Pages that it has ever had; for reports."""
         self.destroy = Work(f"{cache.name}.destroy", clock, debug, self)
 
     @operation(writes="dead")
@@ -80,6 +83,7 @@ class MemcgCacheParams(Actor):
     def add_pages(self, pages: int) -> None:
         """``atomic_add(pages, &params->nr_pages)``."""
         self.pages += pages
+        self.bound += pages
 
     @operation(writes="nr_pages", narrow=[CountsDown("nr_pages", _pages, _given)])
     def sub_and_test(self, pages: int) -> bool:

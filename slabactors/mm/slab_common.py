@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import Kind
+from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
+    from slabactors.mm.allocator import Geometry
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
+    from slabactors.mm.slab_page import SlabObject
     from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode
-    from slabactors.mm.slub_sizes import Geometry
-    from slabactors.mm.slub_slab import Slab, SlabObject
 
 
 class KmemCache(Actor):
@@ -22,31 +22,23 @@ class KmemCache(Actor):
 
     Args:
         name: as in /proc/slabinfo; a child is called ``root(id:memcg)``.
-        object_size: bytes asked for.
+        spec: what it was created with.
         geometry: what the allocator made of it.
         root: the root cache, of a child.
-        reclaimable: SLAB_RECLAIM_ACCOUNT: its objects can be freed by shrinkers.
     """
 
     role = "kmem_cache"
 
-    def __init__(
-        self,
-        name: str,
-        object_size: int,
-        geometry: Geometry,
-        *,
-        root: KmemCache | None = None,
-        reclaimable: bool = False,
-    ) -> None:
+    def __init__(self, name: str, spec: CacheSpec, geometry: Geometry, *, root: KmemCache | None = None) -> None:
         super().__init__(name)
-        self.object_size = object_size
+        self.spec = spec
         self.geometry = geometry
         self.root = root
-        self.reclaimable = reclaimable
         self.params: MemcgCacheParams | None = None
         self.cpu_slabs: list[KmemCacheCpu] = []
-        self.node: KmemCacheNode
+        """SLUB: one for each CPU."""
+        self.nodes: list[KmemCacheNode] = []
+        """SLUB: one for each memory node."""
         self.refcount = 1
         self.memcg_caches: dict[int, KmemCache] = {}
         self.published = 0
@@ -118,7 +110,17 @@ class KmemCache(Actor):
 
 
 async def kmem_cache_create(
-    cpu: Cpu, name: str, object_size: int, *, reclaimable: bool = False, min_partial: int | None = None
+    cpu: Cpu,
+    name: str,
+    object_size: int,
+    *,
+    align: int = 0,
+    ctor: bool = False,
+    hwcache_align: bool = False,
+    rcu: bool = False,
+    reclaimable: bool = False,
+    account: bool = False,
+    min_partial: int | None = None,
 ) -> KmemCache:
     """Create a root cache.  Sleeps.
 
@@ -128,19 +130,42 @@ async def kmem_cache_create(
         cpu: where the task runs.
         name: as in /proc/slabinfo.
         object_size: bytes.
-        reclaimable: its objects can be given to a `Shrinker`.
+        align: bytes; 0 for the smallest that the machine allows.
+        ctor: it has a constructor.
+        hwcache_align: SLAB_HWCACHE_ALIGN.
+        rcu: SLAB_DESTROY_BY_RCU.
+        reclaimable: SLAB_RECLAIM_ACCOUNT: its objects can be given to a `Shrinker`.
+        account: SLAB_ACCOUNT.
         min_partial: how many slabs a node keeps listed whatever is in them, for it and its children; what the
             allocator computes by default (at least 5 in SLUB of 3.8, which does not let it be less).
+
+    Raises:
+        ValueError: the allocator has no slabs for such objects.
     """
+    spec = CacheSpec(
+        object_size,
+        align=align,
+        ctor=ctor,
+        hwcache_align=hwcache_align,
+        rcu=rcu,
+        reclaimable=reclaimable,
+        account=account,
+        min_partial=min_partial,
+    )
     machine = cpu.machine
     await machine.slab_mutex.lock()
-    cache = machine.new_cache(name, object_size, reclaimable=reclaimable, min_partial=min_partial)
+    cache = machine.new_cache(name, spec)
     await machine.slab_mutex.unlock()
     return cache
 
 
 async def kmem_cache_alloc(
-    cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None = None, *, may_sleep: bool = True
+    cpu: Cpu,
+    cache: KmemCache,
+    memcg: MemCgroup | None = None,
+    *,
+    may_sleep: bool = True,
+    node: int | None = None,
 ) -> SlabObject | None:
     """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  Sleeps.
 
@@ -151,6 +176,7 @@ async def kmem_cache_alloc(
         cache: the root cache.
         memcg: the memcg of the task; none for a kernel thread.
         may_sleep: the caller may sleep, so that a missing child can be created in place where the lifecycle does so.
+        node: the memory node that it must come from, as for kmem_cache_alloc_node(); None for any.
 
     Returns:
         The object, or None when the memcg's limit or the memory's end is reached.
@@ -158,7 +184,7 @@ async def kmem_cache_alloc(
     if memcg is not None:
         cache = await memcg_kmem_get_cache(cpu, cache, memcg, may_sleep=may_sleep)
     # Window: nothing holds the child; it may be destroyed before the allocator touches it.
-    return await cpu.machine.allocator.alloc(cpu, cache, memcg)
+    return await cpu.machine.allocator.alloc(cpu, cache, memcg, node)
 
 
 async def kmem_cache_free(cpu: Cpu, obj: SlabObject) -> None:
@@ -176,9 +202,13 @@ async def kmem_cache_free(cpu: Cpu, obj: SlabObject) -> None:
         await machine.lifecycle.object_freed(cpu, cache)
 
 
-async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> None:
-    """Give back the empty slabs of a cache.  Sleeps.  Models kmem_cache_shrink() (mm/slub.c, v3.8)."""
-    await cpu.machine.allocator.shrink(cpu, cache)
+async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
+    """Give back the empty slabs of a cache.  Sleeps.  Models kmem_cache_shrink() (mm/slub.c and mm/slab.c, v3.8).
+
+    Returns:
+        What the allocator's release returns: whether slabs are left, or 0 whatever is left.
+    """
+    return await cpu.machine.allocator.shrink(cpu, cache)
 
 
 async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
@@ -205,9 +235,3 @@ async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     await cache.free()
     since = params.memcg.removed_at if params is not None else machine.clock.now
     machine.destroyed.append((cache.name, machine.clock.now - since))
-
-
-def live_objects(slabs: Sequence[Slab], cache: KmemCache) -> int:
-    """Objects of a cache that somebody holds: neither on a slab's freelist nor on a CPU's.  For a machine at rest."""
-    inuse: int = sum(slab.inuse for slab in slabs if slab.cache is cache and slab.tombstone is None)
-    return inuse - sum(len(c.freelist) for c in cache.cpu_slabs)

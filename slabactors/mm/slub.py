@@ -7,15 +7,17 @@ The comments mark the windows between two linearisation points; what the points 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from slabactors.actors import join, start
 from slabactors.errors import KernelBug, Kind
+from slabactors.mm.allocator import Allocator, CacheSpec, SlabInfo
 from slabactors.mm.memcontrol import memcg_bind_pages, memcg_charge_slab, memcg_release_pages, memcg_uncharge_slab
 from slabactors.mm.page_alloc import alloc_pages
+from slabactors.mm.slab_page import SlabObject
 from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode
-from slabactors.mm.slub_sizes import Geometry, geometry
-from slabactors.mm.slub_slab import Freed, Slab, SlabObject
+from slabactors.mm.slub_sizes import SlubGeometry, geometry
+from slabactors.mm.slub_slab import Freed, Slab
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -38,25 +40,30 @@ class SlubPolicy:
     counts_first_slab: bool = False
 
 
-class Slub:
-    """The SLUB allocator.  Stateless: all state is in the actors of its caches."""
+class Slub(Allocator):
+    """The SLUB allocator, see `slabactors.mm.allocator.Allocator`."""
+
+    layout = "slub"
 
     def __init__(self, policy: SlubPolicy) -> None:
         self.policy = policy
         self.name = policy.name
 
-    def geometry(self, object_size: int, cpus: int, min_partial: int | None) -> Geometry:
+    def geometry(self, spec: CacheSpec, machine: Machine) -> SlubGeometry:
         """The geometry of a new cache; see `slabactors.mm.slub_sizes.geometry`."""
-        return geometry(object_size, cpus, 8, min_partial)
+        return geometry(spec.object_size, machine.config.cpus, spec.align, spec.min_partial)
 
     def build(self, machine: Machine, cache: KmemCache) -> None:
         """Give a new cache its per-CPU and per-node structures.  It owns no slab yet."""
-        cache.cpu_slabs = [KmemCacheCpu(cpu.name, cache) for cpu in machine.cpus]
-        cache.node = KmemCacheNode(0, cache)
+        shape = _shape(cache)
+        cache.cpu_slabs = [KmemCacheCpu(cpu.name, cache, shape) for cpu in machine.cpus]
+        cache.nodes = [KmemCacheNode(node, cache, shape) for node in range(machine.config.nodes)]
 
     # -- allocate --------------------------------------------------------------------------------------------------
 
-    async def alloc(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None) -> SlabObject | None:
+    async def alloc(
+        self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None, node: int | None = None
+    ) -> SlabObject | None:
         """An object of exactly this cache, or none when there is no memory.
 
         Models slab_alloc_node() and __slab_alloc() (mm/slub.c, v3.8).
@@ -65,6 +72,7 @@ class Slub:
             cpu: where the task runs.
             cache: a root or a child cache.
             memcg: the memcg of the task, to which new pages of a child cache are charged.
+            node: the memory node that it must come from; None for any, the CPU's own first.
         """
         c = cache.cpu_slabs[cpu.id]
         got = await c.alloc()
@@ -95,7 +103,7 @@ class Slub:
 
     async def _get_partial(self, c: KmemCacheCpu, cache: KmemCache) -> tuple[Slab, list[int]] | None:
         """Take slabs from the head of the node's list.  Models get_partial_node() (mm/slub.c, v3.8)."""
-        node = cache.node
+        node = cache.nodes[0]
         if await node.nr_partial() == 0:
             return None
         listed = await node.lock()
@@ -113,7 +121,7 @@ class Slub:
                 pushed += seen.free
                 available += seen.free
             taken.append(slab)
-            if available > cache.geometry.cpu_partial // 2:
+            if available > _shape(cache).cpu_partial // 2:
                 break
         await node.remove_and_unlock(taken)
         if not taken:
@@ -124,7 +132,7 @@ class Slub:
 
     async def _new_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None) -> Slab | None:
         """A fresh slab: of the usual order, else of the smallest.  Models new_slab() (mm/slub.c, v3.8)."""
-        shape = cache.geometry
+        shape = _shape(cache)
         for order, objects in ((shape.order, shape.objects), (shape.min_order, shape.min_objects)):
             charged = await memcg_charge_slab(cache, memcg, order)
             if not charged:
@@ -134,8 +142,8 @@ class Slub:
                 await memcg_uncharge_slab(cpu, memcg if cache.params is not None else None, order)
                 continue
             slab = Slab(number, cache, order, objects, memcg if cache.params is not None else None)
-            cpu.machine.slabs.append(slab)
-            await cache.node.inc_slabs(objects)
+            cpu.machine.slabs[slab] = None
+            await cache.nodes[0].inc_slabs(objects)
             # Window: the slab is counted, and nr_pages is not raised yet.
             await memcg_bind_pages(cache, order)
             return slab
@@ -148,12 +156,12 @@ class Slub:
 
         Models slab_free() and __slab_free() (mm/slub.c, v3.8).
         """
-        slab = obj.slab
-        cache = slab.cache
+        cache = obj.slab.cache
         c = cache.cpu_slabs[cpu.id]
         if await c.free(obj):
             return
-        node = cache.node
+        slab = cast("Slab", obj.slab)
+        node = cache.nodes[0]
         freed = await slab.free_object(obj, False)
         if freed is Freed.LOCK_FIRST:
             await node.lock()
@@ -172,24 +180,25 @@ class Slub:
 
     async def _discard(self, cpu: Cpu, cache: KmemCache, slab: Slab) -> None:
         """Give an empty slab's pages back.  Models discard_slab() and __free_slab() (mm/slub.c, v3.8)."""
-        await cache.node.dec_slabs(slab.objects)
+        await cache.nodes[0].dec_slabs(slab.objects)
         # Window: the slab is not counted any more, nr_pages and the memcg's usage still include it.
         await memcg_release_pages(cpu, cache, slab.order)
         # Window: if these were the last pages, the cache may be gone from here on.
         await memcg_uncharge_slab(cpu, slab.memcg, slab.order)
         await slab.free()
+        del cpu.machine.slabs[slab]
         await cpu.machine.page_alloc.free_pages(slab.order)
 
     # -- giving up what a CPU owns ---------------------------------------------------------------------------------
 
     async def _unfreeze(self, cpu: Cpu, cache: KmemCache, slabs: list[Slab]) -> None:
         """Move slabs of a CPU's partial list to the node's.  Models unfreeze_partials() (mm/slub.c, v3.8)."""
-        await cache.node.lock()
+        await cache.nodes[0].lock()
         seen = []
         for slab in slabs:
             inuse = await slab.unfreeze()
             seen.append((slab, inuse))
-        discard = await cache.node.add_unfrozen_and_unlock(seen)
+        discard = await cache.nodes[0].add_unfrozen_and_unlock(seen)
         for slab in discard:
             await self._discard(cpu, cache, slab)
 
@@ -199,7 +208,7 @@ class Slub:
         Deviation: the kernel moves the private freelist back one object at a time, each by a compare-and-swap that
         nothing but the count of objects in use can show; here all go with the last one.
         """
-        node = cache.node
+        node = cache.nodes[0]
         to_tail: bool | None = None
         while True:
             seen = await slab.counters()
@@ -259,16 +268,16 @@ class Slub:
 
     # -- shrink and close ------------------------------------------------------------------------------------------
 
-    async def shrink(self, cpu: Cpu, cache: KmemCache) -> None:
+    async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
         """Flush every CPU, then give back every empty slab, whatever ``min_partial`` is.  Takes no mutex.  Sleeps.
 
         Models kmem_cache_shrink() (mm/slub.c, v3.8).
         Deviation: the temporary array it sorts with is always there.
         """
         await self.flush_all(cpu, cache)
-        node = cache.node
+        node = cache.nodes[0]
         if await node.nr_partial() == 0:
-            return
+            return 0
         listed = await node.lock()
         seen = []
         for slab in listed:
@@ -277,6 +286,7 @@ class Slub:
         empty = await node.sort_and_unlock(seen)
         for slab in empty:
             await self._discard(cpu, cache, slab)
+        return 0
 
     async def close(self, cpu: Cpu, cache: KmemCache) -> None:
         """Give everything back before the cache goes away.  Sleeps.
@@ -287,7 +297,7 @@ class Slub:
             KernelBug: ``objects-remaining``.
         """
         await self.flush_all(cpu, cache)
-        node = cache.node
+        node = cache.nodes[0]
         listed = await node.listed()
         empty = []
         for slab in listed:
@@ -306,18 +316,26 @@ class Slub:
                 clause="destroy of a cache with objects",
             )
 
+    # -- for reports ---------------------------------------------------------------------------------------------------
 
-MODELS = {
-    "slub-3.8": SlubPolicy("slub-3.8"),
-    "slub-3.10": SlubPolicy("slub-3.10", counts_first_slab=True),
-}
-"""SLUB models by name."""
+    def cached_objects(self, cache: KmemCache) -> int:
+        """Objects on the CPUs' freelists."""
+        return sum(len(c.freelist) for c in cache.cpu_slabs)
+
+    def slabinfo(self, cache: KmemCache) -> SlabInfo:
+        """Objects are in use unless they lie in a slab that a node lists.  Models get_slabinfo() (mm/slub.c, v3.8)."""
+        slabs = sum(node.nr_slabs for node in cache.nodes)
+        objects = sum(node.total_objects for node in cache.nodes)
+        free = sum(slab.objects - slab.inuse for node in cache.nodes for slab in node.partial)
+        return SlabInfo(objects - free, objects, slabs, slabs)
 
 
-def allocator(name: str) -> Slub:
-    """The allocator model of that name.
+def _shape(cache: KmemCache) -> SlubGeometry:
+    return cast("SlubGeometry", cache.geometry)
 
-    Raises:
-        KeyError: there is none.
-    """
-    return Slub(MODELS[name])
+
+SLUB_POLICIES = (
+    SlubPolicy("slub-3.8"),
+    SlubPolicy("slub-3.10", counts_first_slab=True),
+)
+"""The releases that are modelled."""

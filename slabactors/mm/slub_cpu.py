@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, Narrow, operation
 from slabactors.errors import KernelBug, Kind
-from slabactors.mm.slub_slab import Slab, SlabObject
+from slabactors.mm.slab_page import SlabObject
+from slabactors.mm.slub_slab import Slab
 
 if TYPE_CHECKING:
     from slabactors.mm.slab_common import KmemCache
+    from slabactors.mm.slub_sizes import SlubGeometry
 
 
 class KmemCacheCpu(Actor):
@@ -22,9 +24,9 @@ class KmemCacheCpu(Actor):
 
     role = "kmem_cache_cpu"
 
-    def __init__(self, cpu: str, cache: KmemCache) -> None:
+    def __init__(self, cpu: str, cache: KmemCache, shape: SlubGeometry) -> None:
         super().__init__(f"{cpu}/{cache.name}", cache)
-        self.cache_cpu_partial = cache.geometry.cpu_partial
+        self.cache_cpu_partial = shape.cpu_partial
         self.page: Slab | None = None
         self.freelist: list[int] = []
         self.partial: list[Slab] = []
@@ -144,9 +146,9 @@ class KmemCacheNode(Actor):
 
     role = "kmem_cache_node"
 
-    def __init__(self, node: int, cache: KmemCache) -> None:
+    def __init__(self, node: int, cache: KmemCache, shape: SlubGeometry) -> None:
         super().__init__(f"node{node}/{cache.name}", cache)
-        self.min_partial = cache.geometry.min_partial
+        self.min_partial = shape.min_partial
         self.partial: list[Slab] = []
         self.nr_slabs = 0
         self.total_objects = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from slabactors.mm.allocator import Geometry
 from slabactors.mm.page_alloc import PAGE_SIZE
 
 MAX_OBJECTS_PER_SLAB = 32767
@@ -16,22 +17,16 @@ MAX_ORDER = 11
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
+class SlubGeometry(Geometry):
     """What a SLUB cache looks like.
 
     Attributes:
-        size: bytes an object takes.
-        order: log2 of the pages of a slab.
-        objects: objects in a slab of that order.
         min_order: the order fallen back to when memory is short.
         min_objects: objects in a slab of that order.
         min_partial: empty slabs are kept while a node lists no more slabs than this.
         cpu_partial: free objects a CPU's partial list may hold before it is drained.
     """
 
-    size: int
-    order: int
-    objects: int
     min_order: int
     min_objects: int
     min_partial: int
@@ -82,7 +77,7 @@ def calculate_order(size: int, cpus: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def geometry(object_size: int, cpus: int, align: int = 8, min_partial: int | None = None) -> Geometry:
+def geometry(object_size: int, cpus: int, align: int = 8, min_partial: int | None = None) -> SlubGeometry:
     """The geometry of a cache without constructor or debugging.
 
     Args:
@@ -100,8 +95,9 @@ def geometry(object_size: int, cpus: int, align: int = 8, min_partial: int | Non
     order = calculate_order(size, cpus)
     min_order = get_order(size)
     cpu_partial = 2 if size >= 4096 else 6 if size >= 1024 else 13 if size >= 256 else 30
-    return Geometry(
+    return SlubGeometry(
         size=size,
+        align=_round_up(max(align, 8), 8),
         order=order,
         objects=(PAGE_SIZE << order) // size,
         min_order=min_order,

@@ -5,43 +5,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from slabactors.actors import Actor, operation
-from slabactors.errors import KernelBug, Kind
+from slabactors.actors import operation
+from slabactors.mm.slab_page import SlabObject, SlabPage
 
 if TYPE_CHECKING:
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
-
-
-class SlabObject:
-    """An allocated object; one is made for each allocation and never used again.
-
-    Attributes:
-        slab: where it lies.
-        index: its place in the slab.
-        allocated: false once it was freed.
-    """
-
-    __slots__ = ("allocated", "index", "slab")
-
-    def __init__(self, slab: Slab, index: int) -> None:
-        self.slab = slab
-        self.index = index
-        self.allocated = True
-
-    def give_back(self) -> int:
-        """Mark it freed.
-
-        Raises:
-            KernelBug: ``double-free`` when it was already.
-        """
-        if not self.allocated:
-            raise KernelBug(Kind.DOUBLE_FREE, f"{self} is freed a second time", clause="double free of an object")
-        self.allocated = False
-        return self.index
-
-    def __repr__(self) -> str:
-        return f"{self.slab.name}[{self.index}]"
 
 
 class Counters(NamedTuple):
@@ -60,28 +29,17 @@ class Freed(Enum):
     EMPTY = "the last object went while the slab was listed"
 
 
-class Slab(Actor):
+class Slab(SlabPage):
     """``struct page`` of a slab's first page: freelist, inuse and frozen change together in one compare-and-swap.
 
     Objects on a CPU's private freelist count as in use.  A frozen slab belongs to a CPU and is on no node list; a full
     unfrozen one is on no list at all.
-
-    Args:
-        number: the page block's number.
-        cache: the cache it belongs to.
-        order: log2 of its pages.
-        objects: its capacity.
-        memcg: the memcg its pages are charged to, if any.
     """
 
-    role = "slab"
-
-    def __init__(self, number: int, cache: KmemCache, order: int, objects: int, memcg: MemCgroup | None) -> None:
-        super().__init__(f"slab{number}")
-        self.cache = cache
-        self.order = order
-        self.objects = objects
-        self.memcg = memcg
+    def __init__(
+        self, number: int, cache: KmemCache, order: int, objects: int, memcg: MemCgroup | None, node: int = 0
+    ) -> None:
+        super().__init__(number, cache, order, objects, memcg, node)
         self.freelist: list[int] = []
         self.inuse = objects
         self.frozen = True
@@ -145,13 +103,3 @@ class Slab(Actor):
         self.inuse -= len(freelist)
         self.frozen = False
         return True
-
-    @operation(frees=True)
-    def free(self) -> None:
-        """``__free_pages(page)``: the pages go back."""
-        if self.inuse:
-            raise KernelBug(
-                Kind.ACCOUNTING,
-                f"{self.name} of {self.cache.name} goes back with {self.inuse} objects in use",
-                clause="pages freed with objects in use",
-            )

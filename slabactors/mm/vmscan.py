@@ -12,7 +12,7 @@ from slabactors.mm.slab_common import kmem_cache_free
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.slub_slab import SlabObject
+    from slabactors.mm.slab_page import SlabObject
 
 SHRINK_BATCH = 128
 """Objects that kswapd asks a shrinker for at a time."""

@@ -136,7 +136,7 @@ def test_accounting_notices_pages_lost_by_the_page_allocator(monkeypatch):
     """Mutant: a slab is freed and its pages are not given back."""
 
     async def loses(self, cpu, cache, slab) -> None:
-        await cache.node.dec_slabs(slab.objects)
+        await cache.nodes[0].dec_slabs(slab.objects)
         await memcontrol.memcg_release_pages(cpu, cache, slab.order)
         await memcontrol.memcg_uncharge_slab(cpu, slab.memcg, slab.order)
         await slab.free()

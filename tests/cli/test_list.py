@@ -5,7 +5,7 @@ from __future__ import annotations
 from slabactors import cli
 from slabactors.explore.strategy import STRATEGIES
 from slabactors.lifecycle import LIFECYCLES
-from slabactors.mm.slub import MODELS
+from slabactors.mm.models import MODELS
 from slabactors.scenario import shipped
 
 

@@ -17,10 +17,9 @@ from slabactors.mm.slab_common import (
     kmem_cache_destroy,
     kmem_cache_free,
     kmem_cache_shrink,
-    live_objects,
 )
+from slabactors.mm.slab_page import SlabObject
 from slabactors.mm.slub_sizes import geometry
-from slabactors.mm.slub_slab import SlabObject
 from tests.support import play
 
 
@@ -47,16 +46,15 @@ class Script:
 
     @property
     def slabs(self) -> int:
-        return self.cache.node.nr_slabs
+        return self.cache.nodes[0].nr_slabs
 
     @property
     def listed(self) -> list[tuple[int, int]]:
         """``(slab number, objects in use)`` of the node's list, head first."""
-        return [(self.number(slab), slab.inuse) for slab in self.cache.node.partial]
+        return [(self.number(slab), slab.inuse) for slab in self.cache.nodes[0].partial]
 
     def number(self, slab) -> int:
-        mine = [one for one in self.machine.slabs if one.cache is self.cache]
-        return mine.index(slab)
+        return slab.number
 
     def partial(self, cpu: int) -> list[tuple[int, int]]:
         """The CPU's partial list, head first."""
@@ -323,10 +321,11 @@ def test_nothing_is_lost_and_nothing_is_handed_out_twice(operations: list[Operat
                 await kmem_cache_free(cpu, held.pop(which % len(held)))
             elif kind == "shrink":
                 await kmem_cache_shrink(cpu, cache)
-                assert all(slab.inuse for slab in cache.node.partial)
-            alive = [slab for slab in machine.slabs if slab.tombstone is None]
-            assert live_objects(machine.slabs, cache) == len(held)
-            assert cache.node.nr_slabs == len(alive)
+                assert all(slab.inuse for slab in cache.nodes[0].partial)
+            alive = list(machine.slabs)
+            assert not any(slab.tombstone for slab in alive)
+            assert machine.allocator.live_objects(machine, cache) == len(held)
+            assert cache.nodes[0].nr_slabs == len(alive)
             assert machine.page_alloc.pages - machine.page_alloc.free == sum(1 << slab.order for slab in alive)
             for slab in alive:
                 assert len(slab.freelist) == slab.objects - slab.inuse
@@ -372,6 +371,6 @@ def test_a_flush_waits_for_a_cpu_that_has_interrupts_off():
             await cpu1.local_irq_restore()
             await join(shrinking)
             assert cache.cpu_slabs[1].page is None
-            assert cache.node.nr_slabs == 0
+            assert cache.nodes[0].nr_slabs == 0
 
         assert play(story, seed=seed).outcome.bug is None
