@@ -113,6 +113,20 @@ class TraceFileError(UsageError):
     """A trace cannot be read at all (a malformed line is counted, not raised)."""
 
 
+class WorkloadError(UsageError):
+    """A workload script, or a recording of one, cannot be read or played.
+
+    Args:
+        line: of the file, from 1; 0 for the file as a whole.
+        what: what was expected and what was found.
+        type_next: what to type instead.
+    """
+
+    def __init__(self, line: int, what: str, type_next: str) -> None:
+        super().__init__(f"line {line}: {what}\n  {type_next}" if line else f"{what}\n  {type_next}")
+        self.line = line
+
+
 class OutputError(UsageError):
     """A log or finding cannot be written."""
 

@@ -1,0 +1,343 @@
+"""Plays a workload's operations on a machine, one after the other, and says after each what the cache looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from slabactors.errors import KernelBug, Kind, WorkloadError
+from slabactors.lifecycle import lifecycle
+from slabactors.machine import Machine, MachineConfig
+from slabactors.mm.allocator import slabs_of
+from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy, kmem_cache_shrink
+from slabactors.runtime.sequential import Sequential, Turns
+from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Set, Shrink, Sleep
+from slabactors.workload.views import Numbered, view_of
+
+if TYPE_CHECKING:
+    from slabactors.kernel.cpu import Cpu
+    from slabactors.mm.slab_common import KmemCache
+    from slabactors.mm.slab_page import SlabObject, SlabPage
+
+PAGES = 1 << 22
+"""Pages of the machine: 16 GiB, which no recorded workload comes near."""
+
+Document = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Tag:
+    """Objects under one name.
+
+    Attributes:
+        objects: those that are held, by their position.
+        next: the position of the next one.
+    """
+
+    objects: dict[int, SlabObject] = field(default_factory=dict)
+    next: int = 0
+
+
+class Played:
+    """A cache as the script knows it: its objects and its slabs."""
+
+    def __init__(self, cache: KmemCache) -> None:
+        self.cache = cache
+        self.tags: dict[str, Tag] = {}
+        self.slabs = Numbered()
+
+    @property
+    def held(self) -> int:
+        """Objects that the script holds."""
+        return sum(len(tag.objects) for tag in self.tags.values())
+
+
+class Player:
+    """A machine and the caches of one script.
+
+    Args:
+        model: name of the allocator model.
+        cpus: how many CPUs.
+        nodes: how many memory nodes.
+        pages: pages of the machine.
+
+    Attributes:
+        findings: what a kernel would have reported as a bug, with the line that did it.
+    """
+
+    def __init__(self, model: str, cpus: int = 4, nodes: int = 1, pages: int = PAGES) -> None:
+        self.driver = Sequential()
+        config = MachineConfig(cpus=cpus, nodes=nodes, pages=pages, allocator=model)
+        self.machine = Machine(self.driver.clock, lifecycle("pre-patch"), config)
+        self.view = view_of(self.machine)
+        self.caches: dict[str, Played] = {}
+        self.zombies: list[Played] = []
+        self.findings: list[Document] = []
+        self.driver.start(self.machine.daemons())
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def play(self, op: Op, turns: Turns | None = None) -> Document:
+        """Play one operation: what the log says of it, without ``w``, ``i`` and ``op``.
+
+        Args:
+            op: the operation.
+            turns: who goes on where several CPUs work at the same time; see `slabactors.runtime.sequential`.
+
+        Raises:
+            WorkloadError: it makes no sense.
+        """
+        match op:
+            case Alloc():
+                return self._alloc(op)
+            case Free():
+                return self._free(op)
+            case Create():
+                return self._create(op)
+            case Dump():
+                return self._document(op.name, {"size": self._played(op.name).cache.geometry.size})
+            case Sleep():
+                self.driver.advance(op.milliseconds)
+                return {}
+        self.driver.turns = turns
+        try:
+            match op:
+                case Shrink():
+                    return self._shrink(op)
+                case Destroy():
+                    return self._destroy(op)
+                case Set():
+                    return self._set(op)
+                case Read():
+                    return self._read(op)
+        finally:
+            self.driver.turns = None
+
+    def finish(self) -> None:
+        """At the end of a script: free and destroy what is left."""
+        for name, played in [*self.caches.items()]:
+            for tag in played.tags:
+                self.play(Free(0, "", 0, name, tag))
+            self.play(Destroy(0, "", name))
+
+    def close(self) -> None:
+        """Let go of the machine."""
+        self.driver.close()
+        self.machine.dispose()
+
+    def _played(self, name: str) -> Played:
+        return self.caches[name]
+
+    def _document(self, name: str, d: Document) -> Document:
+        """An operation's own fields, then what it left: slabs that went, the state, the counters."""
+        played = self.caches[name]
+        gone = played.slabs.forget_gone()
+        if gone:
+            d["gone"] = gone
+        d.update(self.view.state(self.machine, played.cache, played.slabs))
+        return {"d": d, "ctr": self.view.counters(self.machine, played.cache)}
+
+    def _create(self, op: Create) -> Document:
+        machine = self.machine
+        spec = op.spec
+        cache = self.driver.run(
+            kmem_cache_create(
+                machine.cpus[0],
+                op.name,
+                spec.object_size,
+                align=spec.align,
+                ctor=spec.ctor,
+                hwcache_align=spec.hwcache_align,
+                rcu=spec.rcu,
+                reclaimable=spec.reclaimable,
+                account=spec.account,
+            )
+        )
+        self.caches[op.name] = Played(cache)
+        return {"d": self.view.geometry(machine, cache), "ctr": self.view.counters(machine, cache)}
+
+    # -- objects ---------------------------------------------------------------------------------------------------
+
+    def _alloc(self, op: Alloc) -> Document:
+        played = self.caches[op.name]
+        cpu = self.machine.cpus[op.cpu]
+        tag = played.tags.get(op.tag)
+        if tag is None:
+            tag = played.tags[op.tag] = Tag()
+        first = tag.next
+        steps: list[list[int]] = []
+        runs: list[list[Any]] = []
+        self.driver.run(self._alloc_all(op, cpu, played.cache, tag, runs, steps), cpu.name)
+        d: Document = {"cpu_ran": op.cpu, "n": tag.next - first, "first": first}
+        d["from"] = self._numbered(played, runs, 1)
+        if not op.bulk:
+            d["steps"] = steps
+        return self._document(op.name, d)
+
+    async def _alloc_all(
+        self, op: Alloc, cpu: Cpu, cache: KmemCache, tag: Tag, runs: list[list[Any]], steps: list[list[int]]
+    ) -> None:
+        """One task that allocates them all: not through kmem_cache_alloc(), which would look for its memcg."""
+        alloc = self.machine.allocator.alloc
+        marks = self.view.marks
+        objects = tag.objects
+        start = tag.next
+        before = marks(cache, op.cpu)
+        last: SlabPage | None = None
+        run: list[Any] = []
+        for position in range(start, start + op.count):
+            obj = await alloc(cpu, cache, None, op.node)
+            if obj is None:
+                return
+            objects[position] = obj
+            tag.next = position + 1
+            if obj.slab is last:
+                run[1] += 1
+            else:
+                last = obj.slab
+                run = [last, 1]
+                runs.append(run)
+            after = marks(cache, op.cpu)
+            if after != before:
+                steps.append([position - start, *after])
+                before = after
+
+    def _free(self, op: Free) -> Document:
+        played = self.caches[op.name]
+        cpu = self.machine.cpus[op.cpu]
+        tag = played.tags[op.tag]
+        objects = self._named(op, tag)
+        steps: list[list[int]] = []
+        runs: list[list[Any]] = []
+        last: SlabPage | None = None
+        for obj in objects:
+            if obj.slab is last:
+                runs[-1][1] += 1
+            else:
+                last = obj.slab
+                runs.append([last, 1])
+        d: Document = {"to": self._numbered(played, runs, -1)}
+        self.driver.run(self._free_all(op, cpu, played.cache, objects, steps), cpu.name)
+        d["cpu_ran"] = op.cpu
+        d["n"] = len(objects)
+        if not op.bulk:
+            d["steps"] = steps
+        return self._document(op.name, d)
+
+    def _named(self, op: Free, tag: Tag) -> list[SlabObject]:
+        """The objects that a free names, which are no longer held.
+
+        Raises:
+            KernelBug: ``double-free``.
+        """
+        held = tag.objects
+        if op.items is None:
+            objects = list(held.values())
+            held.clear()
+            return objects
+        objects = []
+        for item in op.items:
+            for position in item:
+                obj = held.pop(position, None)
+                if obj is None:
+                    self._not_held(op, tag, position)
+                else:
+                    objects.append(obj)
+        return objects
+
+    def _not_held(self, op: Free, tag: Tag, position: int) -> None:
+        if position >= tag.next:
+            raise WorkloadError(
+                op.line,
+                f"object {position} of {op.tag!r} was never allocated: there was no memory for it.",
+                "Allocate less.",
+            )
+        raise KernelBug(
+            Kind.DOUBLE_FREE,
+            f"line {op.line}: object {position} of {op.tag!r} in {op.name!r} is freed a second time",
+            clause="double free of an object",
+        )
+
+    async def _free_all(
+        self, op: Free, cpu: Cpu, cache: KmemCache, objects: list[SlabObject], steps: list[list[int]]
+    ) -> None:
+        free = self.machine.allocator.free
+        marks = self.view.marks
+        before = marks(cache, op.cpu)
+        for index, obj in enumerate(objects):
+            await free(cpu, obj)
+            after = marks(cache, op.cpu)
+            if after != before:
+                steps.append([index, *after])
+                before = after
+
+    @staticmethod
+    def _numbered(played: Played, runs: list[list[Any]], sign: int) -> list[list[int]]:
+        """Runs with the slabs' numbers instead of the slabs; the held objects are counted on the way."""
+        slabs = played.slabs
+        found = []
+        for slab, count in runs:
+            found.append([slabs.see(slab), count])
+            slabs.held[slab] += sign * count
+        return found
+
+    # -- caches ----------------------------------------------------------------------------------------------------
+
+    def _shrink(self, op: Shrink) -> Document:
+        cpu = self.machine.cpus[0]
+        rc = self.driver.run(kmem_cache_shrink(cpu, self.caches[op.name].cache), cpu.name)
+        return self._document(op.name, {"rc": rc})
+
+    def _destroy(self, op: Destroy) -> Document:
+        played = self.caches[op.name]
+        cpu = self.machine.cpus[0]
+        d: Document = {"held_objects": played.held, "held_slabs": len(played.slabs.numbers)}
+        gone = self.driver.run(self._destroy_or_fail(cpu, played.cache, op), cpu.name)
+        forgotten = played.slabs.forget_gone()
+        if forgotten:
+            d["gone"] = forgotten
+        del self.caches[op.name]
+        if gone:
+            return {"d": d, "ctr": None, "in_slabinfo": 0}
+        self.zombies.append(played)
+        left = 1 + sum(1 for other in self.zombies[:-1] if other.cache.name == op.name)
+        ctr = self.view.counters(self.machine, played.cache)
+        return {"d": d, "ctr": ctr, "in_slabinfo": left, "finding": self.findings[-1]}
+
+    async def _destroy_or_fail(self, cpu: Cpu, cache: KmemCache, op: Destroy) -> bool:
+        """Whether the cache is gone.  A failed destroy drops slab_mutex, complains, and leaves the cache there."""
+        try:
+            await kmem_cache_destroy(cpu, cache)
+        except KernelBug as bug:
+            if bug.kind is not Kind.OBJECTS_REMAINING:
+                raise
+            self.findings.append({"kind": bug.kind.value, "line": op.line, "message": f"line {op.line}: {bug.message}"})
+            if self.machine.slab_mutex.holder is not None:
+                await self.machine.slab_mutex.unlock()
+            return False
+        return True
+
+    # -- attributes ------------------------------------------------------------------------------------------------
+
+    def _set(self, op: Set) -> Document:
+        raise NotImplementedError
+
+    def _read(self, op: Read) -> Document:
+        raise NotImplementedError
+
+
+def play_script(player: Player, ops: Iterable[Op], workload: str) -> Iterator[Document]:
+    """Play a script; a log line after each operation.
+
+    Raises:
+        KernelBug: the script did what no kernel survives.
+    """
+    for position, op in enumerate(ops):
+        yield {"w": workload, "i": position, "op": op.text, **player.play(op)}
+
+
+def objects_of(player: Player, played: Played) -> tuple[int, int]:
+    """Objects that there is room for in a cache's slabs, and those that the script holds."""
+    room = sum(slab.objects for slab in slabs_of(player.machine, played.cache))
+    return room, played.held
