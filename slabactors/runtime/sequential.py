@@ -41,6 +41,7 @@ class SequentialPath:
         lane: where it runs.
         daemon: nobody waits for it, and it may wait for ever.
         request: its pending message: operation, actor, arguments.
+        parent: who started it; None for what was played and for daemons.
         sections: how many critical sections it has left, and objects it has freed, since it was started.
         done: it has returned.
         result: what it returned.
@@ -58,6 +59,7 @@ class SequentialPath:
         "lane",
         "missing",
         "name",
+        "parent",
         "reply",
         "request",
         "result",
@@ -70,6 +72,7 @@ class SequentialPath:
         self.lane = lane
         self.daemon = daemon
         self.request: Message = NOTHING
+        self.parent: SequentialPath | None = None
         self.sections = 0
         self.done = False
         self.result: Any = None
@@ -312,6 +315,7 @@ class Sequential:
             child = SequentialPath(request.coroutine, request.name, request.lane, request.daemon)
         else:
             child = SequentialPath(request, getattr(request, "__name__", "path"), parent.lane, False)
+        child.parent = parent
         if self.turns is None:
             self._play(child)
         else:

@@ -16,6 +16,8 @@ from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op,
 from slabactors.workload.views import Numbered, view_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slabactors.kernel.cpu import Cpu
     from slabactors.mm.slab_common import KmemCache
     from slabactors.mm.slab_page import SlabObject, SlabPage
@@ -46,6 +48,8 @@ class Played:
         self.cache = cache
         self.tags: dict[str, Tag] = {}
         self.slabs = Numbered()
+        self.gone: list[int] = []
+        """Slabs that went back since the last line about the cache."""
 
     @property
     def held(self) -> int:
@@ -61,19 +65,25 @@ class Player:
         cpus: how many CPUs.
         nodes: how many memory nodes.
         pages: pages of the machine.
+        at_once: deliver by hand what takes one operation, see `slabactors.workload.views.View.taker`; for tests.
 
     Attributes:
         findings: what a kernel would have reported as a bug, with the line that did it.
     """
 
-    def __init__(self, model: str, cpus: int = 4, nodes: int = 1, pages: int = PAGES) -> None:
+    def __init__(self, model: str, cpus: int = 4, nodes: int = 1, pages: int = PAGES, *, at_once: bool = True) -> None:
+        self.at_once = at_once
         self.driver = Sequential()
         config = MachineConfig(cpus=cpus, nodes=nodes, pages=pages, allocator=model)
         self.machine = Machine(self.driver.clock, lifecycle("pre-patch"), config)
         self.view = view_of(self.machine)
+        policy = getattr(self.machine.allocator, "policy", None)
+        self.has_bulk: bool = getattr(policy, "bulk", False)
+        """The release has bulk calls; where it has none, they are played one by one."""
         self.caches: dict[str, Played] = {}
         self.zombies: list[Played] = []
         self.findings: list[Document] = []
+        self._frees_seen = 0
         self.driver.start(self.machine.daemons())
 
     # -- operations ------------------------------------------------------------------------------------------------
@@ -121,6 +131,10 @@ class Player:
                 self.play(Free(0, "", 0, name, tag))
             self.play(Destroy(0, "", name))
 
+    def fingerprint(self) -> object:
+        """Equal for two states of a script from which the same follows."""
+        return tuple((name, self.view.fingerprint(self.machine, one.cache, one.slabs)) for name, one in self.caches.items())
+
     def close(self) -> None:
         """Let go of the machine."""
         self.driver.close()
@@ -132,9 +146,13 @@ class Player:
     def _document(self, name: str, d: Document) -> Document:
         """An operation's own fields, then what it left: slabs that went, the state, the counters."""
         played = self.caches[name]
-        gone = played.slabs.forget_gone()
-        if gone:
-            d["gone"] = gone
+        if self.machine.page_alloc.frees != self._frees_seen:
+            self._frees_seen = self.machine.page_alloc.frees
+            # A page of any cache went back, so that every cache looks at its own.
+            for one in self.caches.values():
+                one.gone += one.slabs.forget_gone()
+        if played.gone:
+            d["gone"], played.gone = sorted(played.gone), []
         d.update(self.view.state(self.machine, played.cache, played.slabs))
         return {"d": d, "ctr": self.view.counters(self.machine, played.cache)}
 
@@ -168,7 +186,10 @@ class Player:
         first = tag.next
         steps: list[list[int]] = []
         runs: list[list[Any]] = []
-        self.driver.run(self._alloc_all(op, cpu, played.cache, tag, runs, steps), cpu.name)
+        if op.bulk and self.has_bulk:
+            self.driver.run(self._alloc_bulk(op, cpu, played.cache, tag, runs), cpu.name)
+        else:
+            self.driver.run(self._alloc_all(op, cpu, played.cache, tag, runs, steps), cpu.name)
         d: Document = {"cpu_ran": op.cpu, "n": tag.next - first, "first": first}
         d["from"] = self._numbered(played, runs, 1)
         if not op.bulk:
@@ -180,28 +201,53 @@ class Player:
     ) -> None:
         """One task that allocates them all: not through kmem_cache_alloc(), which would look for its memcg."""
         alloc = self.machine.allocator.alloc
+        take = self._taker(cache, op)
         marks = self.view.marks
         objects = tag.objects
-        start = tag.next
+        first, end = tag.next, tag.next + op.count
         before = marks(cache, op.cpu)
         last: SlabPage | None = None
         run: list[Any] = []
-        for position in range(start, start + op.count):
-            obj = await alloc(cpu, cache, None, op.node)
-            if obj is None:
-                return
-            objects[position] = obj
-            tag.next = position + 1
-            if obj.slab is last:
+        while tag.next < end:
+            at_once = take(end - tag.next)
+            for obj in at_once:
+                objects[tag.next] = obj
+                tag.next += 1
+                if obj.slab is not last:
+                    last = obj.slab
+                    run = [last, 0]
+                    runs.append(run)
                 run[1] += 1
-            else:
-                last = obj.slab
-                run = [last, 1]
+            if at_once:
+                continue
+            slow = await alloc(cpu, cache, None, op.node)
+            if slow is None:
+                return
+            objects[tag.next] = slow
+            if slow.slab is not last:
+                last = slow.slab
+                run = [last, 0]
                 runs.append(run)
+            run[1] += 1
             after = marks(cache, op.cpu)
             if after != before:
-                steps.append([position - start, *after])
+                steps.append([tag.next - first, *after])
                 before = after
+            tag.next += 1
+
+    def _taker(self, cache: KmemCache, op: Alloc) -> Callable[[int], list[SlabObject]]:
+        if op.node is not None or not self.at_once:
+            return lambda count: []
+        return self.view.taker(cache, op.cpu)
+
+    async def _alloc_bulk(self, op: Alloc, cpu: Cpu, cache: KmemCache, tag: Tag, runs: list[list[Any]]) -> None:
+        for obj in await self.machine.allocator.alloc_bulk(cpu, cache, op.count):
+            tag.objects[tag.next] = obj
+            tag.next += 1
+            if runs and runs[-1][0] is obj.slab:
+                runs[-1][1] += 1
+            else:
+                runs.append([obj.slab, 1])
 
     def _free(self, op: Free) -> Document:
         played = self.caches[op.name]
@@ -218,7 +264,10 @@ class Player:
                 last = obj.slab
                 runs.append([last, 1])
         d: Document = {"to": self._numbered(played, runs, -1)}
-        self.driver.run(self._free_all(op, cpu, played.cache, objects, steps), cpu.name)
+        if op.bulk and self.has_bulk:
+            self.driver.run(self.machine.allocator.free_bulk(cpu, objects), cpu.name)
+        else:
+            self.driver.run(self._free_all(op, cpu, played.cache, objects, steps), cpu.name)
         d["cpu_ran"] = op.cpu
         d["n"] = len(objects)
         if not op.bulk:
@@ -263,9 +312,12 @@ class Player:
         self, op: Free, cpu: Cpu, cache: KmemCache, objects: list[SlabObject], steps: list[list[int]]
     ) -> None:
         free = self.machine.allocator.free
+        give = self.view.giver(cache, op.cpu) if self.at_once else lambda obj: False
         marks = self.view.marks
         before = marks(cache, op.cpu)
         for index, obj in enumerate(objects):
+            if give(obj):
+                continue
             await free(cpu, obj)
             after = marks(cache, op.cpu)
             if after != before:
@@ -294,9 +346,9 @@ class Player:
         cpu = self.machine.cpus[0]
         d: Document = {"held_objects": played.held, "held_slabs": len(played.slabs.numbers)}
         gone = self.driver.run(self._destroy_or_fail(cpu, played.cache, op), cpu.name)
-        forgotten = played.slabs.forget_gone()
+        forgotten = played.gone + played.slabs.forget_gone()
         if forgotten:
-            d["gone"] = forgotten
+            d["gone"] = sorted(forgotten)
         del self.caches[op.name]
         if gone:
             return {"d": d, "ctr": None, "in_slabinfo": 0}
@@ -321,10 +373,22 @@ class Player:
     # -- attributes ------------------------------------------------------------------------------------------------
 
     def _set(self, op: Set) -> Document:
-        raise NotImplementedError
+        cpu = self.machine.cpus[0]
+        cache = self.caches[op.name].cache
+        try:
+            self.driver.run(self.machine.allocator.store(cpu, cache, op.file, op.value), cpu.name)
+        except ValueError as error:
+            raise WorkloadError(op.line, f"the kernel refuses it: {error}.", "Give another FILE or VALUE.") from None
+        self.view.written(cache)
+        return self._document(op.name, {"size": cache.geometry.size})
 
     def _read(self, op: Read) -> Document:
-        raise NotImplementedError
+        cache = self.caches[op.name].cache
+        try:
+            text = self.machine.allocator.attribute(self.machine, cache, op.file)
+        except ValueError as error:
+            raise WorkloadError(op.line, f"there is nothing to read: {error}.", "Give another FILE.") from None
+        return self._document(op.name, {"text": text})
 
 
 def play_script(player: Player, ops: Iterable[Op], workload: str) -> Iterator[Document]:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from slabactors.actors import operation_of
+from slabactors.mm.slub_cpu import KmemCacheCpu
+from slabactors.mm.slub_slab import Slab
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
+    from slabactors.mm.slab_page import SlabObject
     from slabactors.mm.slub_sizes import SlubGeometry
-    from slabactors.mm.slub_slab import Slab
     from slabactors.workload.views import Numbered
 
+_ALLOC = operation_of(KmemCacheCpu.alloc).function
+_FREE = operation_of(KmemCacheCpu.free).function
+_FREE_OBJECT = operation_of(Slab.free_object).function
+
+SETTINGS = ("objs_per_slab", "order", "min_partial", "cpu_partial")
+"""Files of /sys/kernel/slab/NAME that a log has after every operation, and that change when one is written."""
+
 COUNTERS = (
-    "objs_per_slab",
-    "order",
-    "min_partial",
-    "cpu_partial",
     "slabs",
     "objects",
     "total_objects",
@@ -24,11 +33,14 @@ COUNTERS = (
     "cpu_slabs",
     "slabs_cpu_partial",
 )
-"""Files of /sys/kernel/slab/NAME that a log has after every operation."""
+"""The others."""
 
 
 class SlubView:
     """See `slabactors.workload.views.View`."""
+
+    def __init__(self) -> None:
+        self._settings: dict[KmemCache, dict[str, Any]] = {}
 
     def geometry(self, machine: Machine, cache: KmemCache) -> dict[str, Any]:
         """What ``create`` answers."""
@@ -43,6 +55,8 @@ class SlubView:
             "min_objects": shape.min_objects,
             "min_partial": shape.min_partial,
             "cpu_partial": shape.cpu_partial,
+            "cpu_partial_slabs": shape.cpu_partial_slabs,
+            "free_offset": shape.offset,
         }
 
     def marks(self, cache: KmemCache, cpu: int) -> tuple[int, ...]:
@@ -67,21 +81,79 @@ class SlubView:
                 row = {"slab": numbers[c.page], "flist": 1 if c.freelist else 0}
             if c.partial:
                 row["count"] = len(c.partial)
-                row["partial"] = [numbers[one] for one in reversed(c.partial)]
+                row["partial"] = [numbers[entry.slab] for entry in reversed(c.partial)]
             cpus[str(cpu.id)] = row
         nodes = {str(number): [numbers[one] for one in node.partial] for number, node in enumerate(cache.nodes)}
+        # A line for every slab after every operation: most of what is written of a long script.
+        every: Any = numbers.items()
         if len(nodes) == 1:
-            rows = [
-                [number, slab.inuse, 1 if cast("Slab", slab).frozen else 0, held[slab]]
-                for slab, number in numbers.items()
-            ]
+            rows = [[number, slab.inuse, 1 if slab.frozen else 0, held[slab]] for slab, number in every]
         else:
-            rows = [
-                [number, slab.inuse, 1 if cast("Slab", slab).frozen else 0, held[slab], slab.node]
-                for slab, number in numbers.items()
-            ]
+            rows = [[number, slab.inuse, 1 if slab.frozen else 0, held[slab], slab.node] for slab, number in every]
         return {"cpu": cpus, "node": nodes, "slab": rows}
 
     def counters(self, machine: Machine, cache: KmemCache) -> dict[str, Any]:
-        """What the files of its directory in sysfs say."""
-        return {}
+        """What the files of its directory in sysfs say: numbers, but where there are several, as text."""
+        several = len(cache.nodes) > 1
+        attribute = machine.allocator.attribute
+        found = self._settings.get(cache)
+        if found is None:
+            found = self._settings[cache] = {name: int(attribute(machine, cache, name)) for name in SETTINGS}
+        found = dict(found)
+        for name in COUNTERS:
+            text = attribute(machine, cache, name)
+            number, _, nodes = text.partition(" ")
+            found[name] = text if name == "slabs_cpu_partial" or (several and nodes) else int(number)
+        return found
+
+    def written(self, cache: KmemCache) -> None:
+        """A file of the cache was written to."""
+        self._settings.pop(cache, None)
+
+    def taker(self, cache: KmemCache, cpu: int) -> Callable[[int], list[SlabObject]]:
+        """The fast path of an allocation: the CPU's freelist has one, and nobody has interrupts off there."""
+        c = cache.cpu_slabs[cpu]
+
+        def take(count: int) -> list[SlabObject]:
+            if c.irqs_off or not c.freelist:
+                return []
+            return [_ALLOC(c) for _ in range(min(count, len(c.freelist)))]
+
+        return take
+
+    def giver(self, cache: KmemCache, cpu: int) -> Callable[[SlabObject], bool]:
+        """The fast path of a free, and the slow one into a slab that stays where it is."""
+        c = cache.cpu_slabs[cpu]
+
+        def give(obj: SlabObject) -> bool:
+            slab = cast("Slab", obj.slab)
+            if slab is c.page:
+                if c.irqs_off:
+                    return False
+                _FREE(c, obj)
+                return True
+            if slab.frozen or (slab.inuse > 1 and slab.freelist):
+                _FREE_OBJECT(slab, obj, False)
+                return True
+            return False
+
+        return give
+
+    def sections(self, cache: KmemCache) -> dict[int, int]:
+        """One for a current slab that will be listed or given back, one for a partial list."""
+        found = {}
+        for number, c in enumerate(cache.cpu_slabs):
+            page = c.page
+            listed = page is not None and len(page.freelist) + len(c.freelist) > 0
+            if listed or c.partial:
+                found[number] = listed + bool(c.partial)
+        return found
+
+    def fingerprint(self, machine: Machine, cache: KmemCache, slabs: Numbered) -> object:
+        """The lists, and the counts of every slab: which of its objects are free nobody can tell."""
+        numbers = slabs.numbers
+        return (
+            [(c.page and numbers[c.page], len(c.freelist), [(numbers[slab], free) for slab, _, free in c.partial]) for c in cache.cpu_slabs],
+            [[numbers[one] for one in node.partial] for node in cache.nodes],
+            [(slab.inuse, slab.frozen) for slab in cast("Iterable[Slab]", numbers)],
+        ).__repr__()

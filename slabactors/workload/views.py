@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from slabactors.workload.slub_view import SlubView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
-    from slabactors.mm.slab_page import SlabPage
+    from slabactors.mm.slab_page import SlabObject, SlabPage
 
 
 class Numbered:
@@ -61,6 +63,29 @@ class View(Protocol):
 
     def counters(self, machine: Machine, cache: KmemCache) -> dict[str, Any]:
         """What userspace reads of it: ``ctr``."""
+        ...
+
+    def written(self, cache: KmemCache) -> None:
+        """A file of the cache was written to: what was remembered of its settings is stale."""
+        ...
+
+    def taker(self, cache: KmemCache, cpu: int) -> Callable[[int], list[SlabObject]]:
+        """Gives up to so many objects that this CPU has at hand: each by the one operation that its path consists of.
+
+        Driving a coroutine for each of them takes five times as long, and they are nearly all there are.
+        """
+        ...
+
+    def giver(self, cache: KmemCache, cpu: int) -> Callable[[SlabObject], bool]:
+        """Frees an object if that takes one operation that changes none of `marks`; false when it has to be driven."""
+        ...
+
+    def sections(self, cache: KmemCache) -> dict[int, int]:
+        """For each CPU that owns something: how many critical sections it has in a flush."""
+        ...
+
+    def fingerprint(self, machine: Machine, cache: KmemCache, slabs: Numbered) -> object:
+        """Equal for two states of a cache from which the same follows."""
         ...
 
 

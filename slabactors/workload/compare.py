@@ -1,0 +1,100 @@
+"""Holds what was played against what was recorded, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from slabactors.workload.recording import Entry, Format
+
+if TYPE_CHECKING:
+    from slabactors.workload.player import Document, Player
+
+LEFT_OUT = ("kmsg", "d.flags")
+"""Fields of a log that are not compared: kernel messages, and the cache's flag word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field that is not as it was recorded.
+
+    Attributes:
+        field: its name, as a path into the recorded line.
+        recorded: its value there, None when it is not there.
+        ours: its value here.
+    """
+
+    field: str
+    recorded: Any
+    ours: Any
+
+
+class Comparer(Protocol):
+    """Compares the entries of one sequence, in their order."""
+
+    def differences(self, player: Player, entry: Entry, document: Document) -> Iterator[Difference]:
+        """What differs after an entry was played.
+
+        Args:
+            player: who played it.
+            entry: what was recorded.
+            document: what the player said of the entry's last operation.
+        """
+        ...
+
+
+def comparer(format_: Format, layout: str) -> Comparer:
+    """A comparer for a sequence of that format, of an allocator with that layout."""
+    match format_:
+        case Format.LOG:
+            return LogComparer()
+        case Format.GEOMETRY:
+            return GeometryComparer()
+        case Format.STATES:
+            from slabactors.workload.states import StateComparer
+
+            return StateComparer(layout)
+
+
+class LogComparer:
+    """For logs: every field of a line, but `LEFT_OUT`."""
+
+    def differences(self, player: Player, entry: Entry, document: Document) -> Iterator[Difference]:
+        """See `Comparer`."""
+        seen = {key: value for key, value in entry.seen.items() if key not in ("w", "i", "op")}
+        ours = {key: value for key, value in document.items() if key != "finding"}
+        yield from differing("", seen, ours)
+
+
+def differing(prefix: str, recorded: dict[str, Any], ours: dict[str, Any]) -> Iterator[Difference]:
+    """Fields of two objects that differ, in the recorded order, then those that only we have."""
+    for key in (*recorded, *(key for key in ours if key not in recorded)):
+        name = f"{prefix}{key}"
+        if name in LEFT_OUT:
+            continue
+        theirs, mine = recorded.get(key), ours.get(key)
+        if isinstance(theirs, dict) and isinstance(mine, dict):
+            yield from differing(f"{name}.", theirs, mine)
+        elif theirs != mine or (key in recorded) is not (key in ours):
+            yield Difference(name, theirs, mine)
+
+
+class GeometryComparer:
+    """For new caches: what was made of them."""
+
+    names = {
+        "slab_size": "size",
+        "slab_align": "align",
+        "objs_per_slab": "objects",
+    }
+
+    def differences(self, player: Player, entry: Entry, document: Document) -> Iterator[Difference]:
+        """See `Comparer`."""
+        ours = document["d"]
+        for key, value in entry.seen.items():
+            if key in ("smp", "size", "align", "flags"):
+                continue
+            mine = ours.get(self.names.get(key, key))
+            if mine != value:
+                yield Difference(key, value, mine)
