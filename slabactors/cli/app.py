@@ -245,6 +245,42 @@ def trace(
     return trace_file(file, lifecycle, seed=seed, limit=limit, log=log, json=json)
 
 
+@app.command
+def workload(
+    file: Annotated[str | None, Parameter(help="A script of one operation a line; - for standard input.")] = None,
+    /,
+    *,
+    model: Annotated[str | None, Parameter(help="Allocator model; see: slabactors list.")] = None,
+    cpus: Annotated[int | None, Parameter(help="How many CPUs.")] = None,
+    nodes: Annotated[int | None, Parameter(help="How many memory nodes.")] = None,
+    check: Annotated[Path | None, Parameter(help="Replay a recording of a real kernel and compare everything.")] = None,
+    random: Annotated[
+        int | None, Parameter(help="Make a random script from this seed: print it, or with --model play it.")
+    ] = None,
+    operations: Annotated[int, Parameter(help="With --random: how many lines.")] = 100,
+    objects: Annotated[int, Parameter(help="With --random: how many objects are held at most.")] = 400,
+    json: Annotated[
+        bool, Parameter(name="--json", help="Print JSON lines, one for each operation; with --check one document.", negative=())
+    ] = False,
+) -> int:
+    """Play a script of allocations and frees through one allocator model, or check a recording against it."""
+    from slabactors.cli.workload import WorkloadOptions, workload_command
+
+    return workload_command(
+        WorkloadOptions(
+            file=file,
+            model=model,
+            cpus=cpus,
+            nodes=nodes,
+            json=json,
+            check=check,
+            random=random,
+            operations=operations,
+            objects=objects,
+        )
+    )
+
+
 @app.command(name="list")
 def list_(*, json: Json = False) -> int:
     """List the shipped scenarios, and lifecycles, checkers, strategies and allocator models."""

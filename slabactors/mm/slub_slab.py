@@ -84,9 +84,14 @@ class Slab(SlabPage):
             obj: the object.
             locked: the node's list lock is held, as it must be when the slab has to be unlisted.
         """
-        if self._needs_lock(1, locked):
+        was_full = not self.freelist
+        if self.inuse == 1 and not (self.frozen or was_full or locked):
             return Freed.LOCK_FIRST
-        return self._freed([obj])
+        self.freelist.append(obj.give_back())
+        self.inuse -= 1
+        if self.frozen:
+            return Freed.NOTHING_MORE
+        return self._unfrozen(was_full)
 
     def _all_need_lock(self, objects: list[SlabObject], locked: bool) -> bool:
         return self._needs_lock(len(objects), locked)
@@ -104,6 +109,10 @@ class Slab(SlabPage):
         self.inuse -= len(objects)
         if self.frozen:
             return Freed.NOTHING_MORE
+        return self._unfrozen(was_full)
+
+    def _unfrozen(self, was_full: bool) -> Freed:
+        """What a free has done to a slab that no CPU owned."""
         if was_full:
             self.frozen = True
             return Freed.FROZEN

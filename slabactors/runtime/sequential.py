@@ -182,23 +182,23 @@ class Sequential:
                     reply, path.reply = path.reply, None
                     continue
                 operation, actor, args = request
-                if operation.plain and actor.tombstone is None:
+                guard = operation.guard
+                if actor.tombstone is None and (guard is None or guard(actor, *args)):
                     reply = operation.function(actor, *args) if args else operation.function(actor)
                     delivered += 1
+                    if not operation.special:
+                        continue
+                    path.request = request
+                    if self._special(path) and self.turns is not None:
+                        path.reply = reply
+                        self._ready.appendleft(path)
+                        return
                     continue
                 path.request = request
-                guard = operation.guard
                 if actor.tombstone is not None:
                     touched_freed(operation, actor, actor.tombstone, path)
-                if guard is not None and not (guard(actor, *args) if args else guard(actor)):
-                    self._guarded.append(path)
-                    return
-                reply = operation.function(actor, *args)
-                delivered += 1
-                if operation.special and self._special(path) and self.turns is not None:
-                    path.reply = reply
-                    self._ready.appendleft(path)
-                    return
+                self._guarded.append(path)
+                return
         except StopIteration as stop:
             self._finish(path, stop.value)
         finally:

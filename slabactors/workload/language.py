@@ -311,6 +311,12 @@ def _quoted(word: str) -> str:
     return ascii(word if len(word) <= 40 else word[:37] + "...")
 
 
+def spell(spec: CacheSpec) -> str:
+    """SIZE, ALIGN and flags of a cache, as they are typed."""
+    flags = "".join(f" {flag}" for flag, attribute in FLAGS.items() if getattr(spec, attribute))
+    return f"{spec.object_size} {spec.align}{flags}"
+
+
 def parse_script(lines: Iterable[bytes]) -> Iterator[Op]:
     """The operations of a script, one after the other.
 
@@ -353,12 +359,21 @@ class Sense:
         cpus: how many there are.
         nodes: how many memory nodes.
         check_spec: raises ValueError for a cache that cannot be made.
+        check_file: raises WorkloadError for a file of such a cache that cannot be read, or written to.
     """
 
-    def __init__(self, cpus: int, nodes: int, check_spec: Callable[[CacheSpec], object]) -> None:
+    def __init__(
+        self,
+        cpus: int,
+        nodes: int,
+        check_spec: Callable[[CacheSpec], object],
+        check_file: Callable[[CacheSpec, Set | Read], object] | None = None,
+    ) -> None:
         self.cpus = cpus
         self.nodes = nodes
         self.check_spec = check_spec
+        self.check_file = check_file
+        self._specs: dict[str, CacheSpec] = {}
         self._caches: dict[str, dict[str, int]] = {}
         """Every cache that there is, with how many objects each tag has got."""
         self._destroyed: dict[str, int] = {}
@@ -379,6 +394,10 @@ class Sense:
                 self._destroyed[op.name] = op.line
             case Sleep():
                 pass
+            case Set() | Read():
+                self._known(op, op.name)
+                if self.check_file is not None:
+                    self.check_file(self._specs[op.name], op)
             case _:
                 self._known(op, op.name)
 
@@ -392,6 +411,7 @@ class Sense:
         except ValueError as error:
             raise WorkloadError(op.line, f"no such cache can be made: {error}.", "Give another SIZE or ALIGN.") from None
         self._caches[op.name] = {}
+        self._specs[op.name] = op.spec
         self._destroyed.pop(op.name, None)
 
     def _known(self, op: Op, name: str) -> str:

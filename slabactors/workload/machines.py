@@ -12,7 +12,7 @@ from slabactors.errors import WorkloadError
 from slabactors.lifecycle import lifecycle
 from slabactors.machine import Machine, MachineConfig
 from slabactors.mm.models import allocator
-from slabactors.workload.language import Alloc, Create, Free, Sense
+from slabactors.workload.language import Alloc, Create, Free
 from slabactors.workload.recording import AGAIN, Entry, Format, Recording
 
 CPUS_MAX = 256
@@ -157,6 +157,3 @@ def _explains(machine: Machine, create: Create, seen: dict[str, Any]) -> bool:
         if batch is not None and free_limit != (1 + machine.config.cpus) * batch + shape.objects:
             return False
     return all(getattr(shape, key, value) == value for key, value in seen.items() if key != "free_limit")
-
-
-__all__ = ["CPUS_MAX", "Sense", "Shape", "shape_of"]

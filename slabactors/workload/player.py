@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from slabactors.errors import KernelBug, Kind, WorkloadError
 from slabactors.lifecycle import lifecycle
 from slabactors.machine import Machine, MachineConfig
-from slabactors.mm.allocator import slabs_of
+from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy, kmem_cache_shrink
+from slabactors.mm.slub import Slub
 from slabactors.runtime.sequential import Sequential, Turns
-from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Set, Shrink, Sleep
+from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Sense, Set, Shrink, Sleep, spell
 from slabactors.workload.views import Numbered, view_of
 
 if TYPE_CHECKING:
@@ -65,14 +66,16 @@ class Player:
         cpus: how many CPUs.
         nodes: how many memory nodes.
         pages: pages of the machine.
+        states: say the whole state and the counters after each operation, and not only what it did.
         at_once: deliver by hand what takes one operation, see `slabactors.workload.views.View.taker`; for tests.
 
     Attributes:
         findings: what a kernel would have reported as a bug, with the line that did it.
     """
 
-    def __init__(self, model: str, cpus: int = 4, nodes: int = 1, pages: int = PAGES, *, at_once: bool = True) -> None:
+    def __init__(self, model: str, cpus: int = 4, nodes: int = 1, pages: int = PAGES, *, at_once: bool = True, states: bool = True) -> None:
         self.at_once = at_once
+        self.states = states
         self.driver = Sequential()
         config = MachineConfig(cpus=cpus, nodes=nodes, pages=pages, allocator=model)
         self.machine = Machine(self.driver.clock, lifecycle("pre-patch"), config)
@@ -153,6 +156,8 @@ class Player:
                 one.gone += one.slabs.forget_gone()
         if played.gone:
             d["gone"], played.gone = sorted(played.gone), []
+        if not self.states:
+            return {"d": d}
         d.update(self.view.state(self.machine, played.cache, played.slabs))
         return {"d": d, "ctr": self.view.counters(self.machine, played.cache)}
 
@@ -173,7 +178,10 @@ class Player:
             )
         )
         self.caches[op.name] = Played(cache)
-        return {"d": self.view.geometry(machine, cache), "ctr": self.view.counters(machine, cache)}
+        return {"d": self.view.geometry(machine, cache)} | self._counters(cache)
+
+    def _counters(self, cache: KmemCache) -> Document:
+        return {"ctr": self.view.counters(self.machine, cache)} if self.states else {}
 
     # -- objects ---------------------------------------------------------------------------------------------------
 
@@ -206,34 +214,28 @@ class Player:
         objects = tag.objects
         first, end = tag.next, tag.next + op.count
         before = marks(cache, op.cpu)
-        last: SlabPage | None = None
-        run: list[Any] = []
+        run: list[Any] = [None, 0]
         while tag.next < end:
             at_once = take(end - tag.next)
-            for obj in at_once:
-                objects[tag.next] = obj
-                tag.next += 1
-                if obj.slab is not last:
-                    last = obj.slab
-                    run = [last, 0]
-                    runs.append(run)
-                run[1] += 1
             if at_once:
-                continue
-            slow = await alloc(cpu, cache, None, op.node)
-            if slow is None:
-                return
-            objects[tag.next] = slow
-            if slow.slab is not last:
-                last = slow.slab
-                run = [last, 0]
+                slab = at_once[0].slab
+                objects.update(zip(range(tag.next, end), at_once, strict=False))
+            else:
+                obj = await alloc(cpu, cache, None, op.node)
+                if obj is None:
+                    return
+                slab = obj.slab
+                objects[tag.next] = obj
+                after = marks(cache, op.cpu)
+                if after != before:
+                    steps.append([tag.next - first, *after])
+                    before = after
+            if run[0] is not slab:
+                run = [slab, 0]
                 runs.append(run)
-            run[1] += 1
-            after = marks(cache, op.cpu)
-            if after != before:
-                steps.append([tag.next - first, *after])
-                before = after
-            tag.next += 1
+            done = len(at_once) or 1
+            run[1] += done
+            tag.next += done
 
     def _taker(self, cache: KmemCache, op: Alloc) -> Callable[[int], list[SlabObject]]:
         if op.node is not None or not self.at_once:
@@ -312,17 +314,17 @@ class Player:
         self, op: Free, cpu: Cpu, cache: KmemCache, objects: list[SlabObject], steps: list[list[int]]
     ) -> None:
         free = self.machine.allocator.free
-        give = self.view.giver(cache, op.cpu) if self.at_once else lambda obj: False
+        give = self.view.giver(cache, op.cpu) if self.at_once else lambda objects, start: start
         marks = self.view.marks
         before = marks(cache, op.cpu)
-        for index, obj in enumerate(objects):
-            if give(obj):
-                continue
-            await free(cpu, obj)
+        index, count = 0, len(objects)
+        while (index := give(objects, index)) < count:
+            await free(cpu, objects[index])
             after = marks(cache, op.cpu)
             if after != before:
                 steps.append([index, *after])
                 before = after
+            index += 1
 
     @staticmethod
     def _numbered(played: Played, runs: list[list[Any]], sign: int) -> list[list[int]]:
@@ -354,8 +356,7 @@ class Player:
             return {"d": d, "ctr": None, "in_slabinfo": 0}
         self.zombies.append(played)
         left = 1 + sum(1 for other in self.zombies[:-1] if other.cache.name == op.name)
-        ctr = self.view.counters(self.machine, played.cache)
-        return {"d": d, "ctr": ctr, "in_slabinfo": left, "finding": self.findings[-1]}
+        return {"d": d} | self._counters(played.cache) | {"in_slabinfo": left, "finding": self.findings[-1]}
 
     async def _destroy_or_fail(self, cpu: Cpu, cache: KmemCache, op: Destroy) -> bool:
         """Whether the cache is gone.  A failed destroy drops slab_mutex, complains, and leaves the cache there."""
@@ -376,16 +377,24 @@ class Player:
         cpu = self.machine.cpus[0]
         cache = self.caches[op.name].cache
         try:
-            self.driver.run(self.machine.allocator.store(cpu, cache, op.file, op.value), cpu.name)
+            self.driver.run(self._slub(op).store(cpu, cache, op.file, op.value), cpu.name)
         except ValueError as error:
             raise WorkloadError(op.line, f"the kernel refuses it: {error}.", "Give another FILE or VALUE.") from None
         self.view.written(cache)
         return self._document(op.name, {"size": cache.geometry.size})
 
+    def _slub(self, op: Set | Read) -> Slub:
+        allocator = self.machine.allocator
+        if not isinstance(allocator, Slub):
+            raise WorkloadError(
+                op.line, f"caches of {allocator.name} have no directory in /sys/kernel/slab.", "Leave the line out."
+            )
+        return allocator
+
     def _read(self, op: Read) -> Document:
         cache = self.caches[op.name].cache
         try:
-            text = self.machine.allocator.attribute(self.machine, cache, op.file)
+            text = self._slub(op).attribute(self.machine, cache, op.file)
         except ValueError as error:
             raise WorkloadError(op.line, f"there is nothing to read: {error}.", "Give another FILE.") from None
         return self._document(op.name, {"text": text})
@@ -401,7 +410,15 @@ def play_script(player: Player, ops: Iterable[Op], workload: str) -> Iterator[Do
         yield {"w": workload, "i": position, "op": op.text, **player.play(op)}
 
 
-def objects_of(player: Player, played: Played) -> tuple[int, int]:
-    """Objects that there is room for in a cache's slabs, and those that the script holds."""
-    room = sum(slab.objects for slab in slabs_of(player.machine, played.cache))
-    return room, played.held
+def script_sense(model: str, cpus: int, nodes: int) -> Sense:
+    """What looks at a script for one model before it is played; what a file takes is tried out on a machine apart."""
+    player = Player(model, cpus, nodes)
+    allocator, machine = player.machine.allocator, player.machine
+
+    def check_file(spec: CacheSpec, op: Set | Read) -> None:
+        name = spell(spec)
+        if name not in player.caches:
+            player.play(Create(op.line, "", name, spec))
+        player.play(replace(op, name=name))
+
+    return Sense(cpus, nodes, lambda spec: allocator.geometry(spec, machine), check_file)

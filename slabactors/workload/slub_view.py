@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from slabactors.actors import operation_of
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
     from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
     from slabactors.mm.slab_page import SlabObject
+    from slabactors.mm.slub import Slub
     from slabactors.mm.slub_sizes import SlubGeometry
     from slabactors.workload.views import Numbered
 
+_INUSE = attrgetter("inuse")
+_FROZEN = attrgetter("frozen")
 _ALLOC = operation_of(KmemCacheCpu.alloc).function
 _FREE = operation_of(KmemCacheCpu.free).function
 _FREE_OBJECT = operation_of(Slab.free_object).function
@@ -85,17 +89,18 @@ class SlubView:
             cpus[str(cpu.id)] = row
         nodes = {str(number): [numbers[one] for one in node.partial] for number, node in enumerate(cache.nodes)}
         # A line for every slab after every operation: most of what is written of a long script.
-        every: Any = numbers.items()
+        every: Any = numbers
         if len(nodes) == 1:
-            rows = [[number, slab.inuse, 1 if slab.frozen else 0, held[slab]] for slab, number in every]
+            counts = zip(numbers.values(), map(_INUSE, every), map(int, map(_FROZEN, every)), held.values(), strict=True)
+            rows = [*map(list, counts)]
         else:
-            rows = [[number, slab.inuse, 1 if slab.frozen else 0, held[slab], slab.node] for slab, number in every]
+            rows = [[number, slab.inuse, 1 if slab.frozen else 0, held[slab], slab.node] for slab, number in numbers.items()]
         return {"cpu": cpus, "node": nodes, "slab": rows}
 
     def counters(self, machine: Machine, cache: KmemCache) -> dict[str, Any]:
         """What the files of its directory in sysfs say: numbers, but where there are several, as text."""
         several = len(cache.nodes) > 1
-        attribute = machine.allocator.attribute
+        attribute = cast("Slub", machine.allocator).attribute
         found = self._settings.get(cache)
         if found is None:
             found = self._settings[cache] = {name: int(attribute(machine, cache, name)) for name in SETTINGS}
@@ -121,23 +126,31 @@ class SlubView:
 
         return take
 
-    def giver(self, cache: KmemCache, cpu: int) -> Callable[[SlabObject], bool]:
+    def giver(self, cache: KmemCache, cpu: int) -> Callable[[list[SlabObject], int], int]:
         """The fast path of a free, and the slow one into a slab that stays where it is."""
         c = cache.cpu_slabs[cpu]
 
-        def give(obj: SlabObject) -> bool:
-            slab = cast("Slab", obj.slab)
-            if slab is c.page:
-                if c.irqs_off:
-                    return False
-                _FREE(c, obj)
-                return True
-            if slab.frozen or (slab.inuse > 1 and slab.freelist):
-                _FREE_OBJECT(slab, obj, False)
-                return True
-            return False
+        def give(objects: list[SlabObject], start: int) -> int:
+            page: Any = c.page  # no free changes that
+            for index in range(start, len(objects)):
+                obj = objects[index]
+                slab: Any = obj.slab
+                if slab is page:
+                    if c.irqs_off:
+                        return index
+                    _FREE(c, obj)
+                elif slab.frozen or (slab.inuse > 1 and slab.freelist):
+                    _FREE_OBJECT(slab, obj, False)
+                else:
+                    return index
+            return len(objects)
 
         return give
+
+    def columns(self, machine: Machine, cache: KmemCache) -> dict[str, str]:
+        """What a table has of a cache after each operation."""
+        attribute = cast("Slub", machine.allocator).attribute
+        return {name: attribute(machine, cache, name) for name in ("slabs", "objects", "partial", "cpu_slabs")}
 
     def sections(self, cache: KmemCache) -> dict[int, int]:
         """One for a current slab that will be listed or given back, one for a partial list."""

@@ -70,14 +70,21 @@ class View(Protocol):
         ...
 
     def taker(self, cache: KmemCache, cpu: int) -> Callable[[int], list[SlabObject]]:
-        """Gives up to so many objects that this CPU has at hand: each by the one operation that its path consists of.
+        """Gives up to so many objects of one slab that this CPU has at hand, each by the one operation that is its path.
 
         Driving a coroutine for each of them takes five times as long, and they are nearly all there are.
         """
         ...
 
-    def giver(self, cache: KmemCache, cpu: int) -> Callable[[SlabObject], bool]:
-        """Frees an object if that takes one operation that changes none of `marks`; false when it has to be driven."""
+    def giver(self, cache: KmemCache, cpu: int) -> Callable[[list[SlabObject], int], int]:
+        """Frees objects of a list from some position on, as long as each takes one operation and changes no `marks`.
+
+        What is called returns the position of the first one that it has left, which has to be driven.
+        """
+        ...
+
+    def columns(self, machine: Machine, cache: KmemCache) -> dict[str, str]:
+        """What a table has of a cache after each operation."""
         ...
 
     def sections(self, cache: KmemCache) -> dict[int, int]:
