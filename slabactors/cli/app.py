@@ -260,7 +260,10 @@ def workload(
     operations: Annotated[int, Parameter(help="With --random: how many lines.")] = 100,
     objects: Annotated[int, Parameter(help="With --random: how many objects are held at most.")] = 400,
     json: Annotated[
-        bool, Parameter(name="--json", help="Print JSON lines, one for each operation; with --check one document.", negative=())
+        bool,
+        Parameter(
+            name="--json", help="Print JSON lines, one for each operation; with --check one document.", negative=()
+        ),
     ] = False,
 ) -> int:
     """Play a script of allocations and frees through one allocator model, or check a recording against it."""

@@ -90,7 +90,8 @@ def _validate(options: WorkloadOptions) -> None:
             raise UsageError(f"--{name} must be from 1 to {most}, not {value}.\n  Type for example: --{name} 100")
     if options.random is not None and options.model is None and options.json:
         raise UsageError(
-            "--json says what a model did, and no model is given.\n  Type for example: --random 1 --model slub-6.1 --json"
+            "--json says what a model did, and no model is given.\n"
+            "  Type for example: --random 1 --model slub-6.1 --json"
         )
 
 
@@ -148,6 +149,7 @@ def _played(options: WorkloadOptions, name: str, again: Any) -> int:
     operations = 0
     finding: Document | None = None
     for op in parse_script(again()):
+        # What the memory did not hold comes to light only here; all else was looked at before.
         try:
             document = player.play(op)
         except KernelBug as bug:

@@ -131,7 +131,7 @@ class Sequential:
         try:
             self._play(path)
             while not path.done:
-                if not self._go_on() and not self._pass_time():
+                if not self._go_on() and not (self._waits_for_time() and self._pass_time()):
                     self._hung()
         finally:
             if not path.done:
@@ -334,6 +334,10 @@ class Sequential:
         return False
 
     # -- time ------------------------------------------------------------------------------------------------------
+
+    def _waits_for_time(self) -> bool:
+        """Whether anything is due that somebody may wait for; a deferrable timer is nothing to wait for."""
+        return bool(self._sleeping) or any(not getattr(timer, "deferrable", False) for timer in self._timers)
 
     def _pass_time(self, until: int | None = None) -> bool:
         """Let whatever is due first happen; false when nothing is, up to then."""

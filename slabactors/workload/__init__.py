@@ -1,1 +1,1 @@
-"""Workloads: line scripts of create, alloc, free, shrink and destroy, played on a machine or held against recordings."""
+"""Workloads: line scripts of allocations and frees, played on a machine and held against recordings of kernels."""

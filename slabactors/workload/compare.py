@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from slabactors.workload.recording import Entry, Format
 
@@ -83,7 +83,7 @@ def differing(prefix: str, recorded: dict[str, Any], ours: dict[str, Any]) -> It
 class GeometryComparer:
     """For new caches: what was made of them."""
 
-    names = {
+    names: ClassVar[dict[str, str]] = {
         "slab_size": "size",
         "slab_align": "align",
         "objs_per_slab": "objects",

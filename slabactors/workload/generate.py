@@ -46,7 +46,7 @@ class Generator:
         caches_max: int = 2,
         sizes: tuple[int, ...] = SIZES,
     ) -> None:
-        self.random = random.Random(seed)  # noqa: S311 -- not for secrets
+        self.random = random.Random(seed)
         self.cpus = cpus
         self.nodes = nodes
         self.objects_max = objects_max
@@ -56,16 +56,13 @@ class Generator:
         self._made = 0
 
     def script(self, operations: int) -> Iterator[str]:
-        """So many lines; the first creates a cache, and nothing is left at the end if there is room to destroy it."""
-        written = 0
-        while written < operations - len(self._caches):
+        """So many lines, then those that free and destroy what is left."""
+        for _ in range(operations):
             yield self._line()
-            written += 1
         for cache in self._caches:
-            if written == operations:
-                return
+            for tag in cache.tags:
+                yield f"free 0 {cache.name} {tag}"
             yield f"destroy {cache.name}"
-            written += 1
 
     def _line(self) -> str:
         rng = self.random

@@ -345,7 +345,9 @@ def text_of(number: int, raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise WorkloadError(
-            number, f"expected text, found the byte 0x{raw[error.start]:02x}.", "Give a text file: one operation a line."
+            number,
+            f"expected text, found the byte 0x{raw[error.start]:02x}.",
+            "Give a text file: one operation a line.",
         ) from None
     if "\0" in text:
         raise WorkloadError(number, "expected text, found a zero byte.", "Give a text file: one operation a line.")
@@ -404,12 +406,16 @@ class Sense:
     def _create(self, op: Create) -> None:
         if op.name in self._caches:
             raise WorkloadError(
-                op.line, f"there is a cache {_quoted(op.name)} already.", "Give it another name, or destroy that one first."
+                op.line,
+                f"there is a cache {_quoted(op.name)} already.",
+                "Give it another name, or destroy that one first.",
             )
         try:
             self.check_spec(op.spec)
         except ValueError as error:
-            raise WorkloadError(op.line, f"no such cache can be made: {error}.", "Give another SIZE or ALIGN.") from None
+            raise WorkloadError(
+                op.line, f"no such cache can be made: {error}.", "Give another SIZE or ALIGN."
+            ) from None
         self._caches[op.name] = {}
         self._specs[op.name] = op.spec
         self._destroyed.pop(op.name, None)
@@ -421,13 +427,17 @@ class Sense:
             what = f"cache {_quoted(name)} was destroyed in line {self._destroyed[name]}."
             raise WorkloadError(op.line, what, f"Create it again: create {name} SIZE")
         known = f" (there is: {', '.join([*self._caches][:8])})" if self._caches else ""
-        raise WorkloadError(op.line, f"there is no cache {_quoted(name)}{known}.", f"Create it first: create {name} SIZE")
+        raise WorkloadError(
+            op.line, f"there is no cache {_quoted(name)}{known}.", f"Create it first: create {name} SIZE"
+        )
 
     def _use(self, op: Alloc | Free) -> None:
         tags = self._caches[self._known(op, op.name)]
         if op.cpu >= self.cpus:
             raise WorkloadError(
-                op.line, f"CPU {op.cpu} is none of the {self.cpus} that there are.", f"More of them: --cpus {op.cpu + 1}"
+                op.line,
+                f"CPU {op.cpu} is none of the {self.cpus} that there are.",
+                f"More of them: --cpus {op.cpu + 1}",
             )
         if isinstance(op, Alloc):
             if op.node is not None and op.node >= self.nodes:

@@ -42,18 +42,18 @@ class InOrder:
             if known is None or (known.parent is None and path.parent is not None):
                 self._paths[cpu_of(path)] = path
         while self._left:
-            path = self._paths.get(self._left[0])
-            if path is None:
+            owner = self._paths.get(self._left[0])
+            if owner is None:
                 starter = next((one for one in ready if one.parent is None), None)
                 if starter is not None:
                     return starter
-            elif self._turn is path and path.sections > self._left_at:
+            elif self._turn is owner and owner.sections > self._left_at:
                 pass
-            elif path in ready:
-                if self._turn is not path:
-                    self._turn, self._left_at = path, path.sections
-                return path
-            elif not path.done and not path.request[0].parks:
+            elif owner in ready:
+                if self._turn is not owner:
+                    self._turn, self._left_at = owner, owner.sections
+                return owner
+            elif not owner.done and not owner.request[0].parks:
                 break  # it waits for a lock that another one holds
             self._left.pop(0)
             self._turn = None

@@ -73,16 +73,25 @@ class Player:
         findings: what a kernel would have reported as a bug, with the line that did it.
     """
 
-    def __init__(self, model: str, cpus: int = 4, nodes: int = 1, pages: int = PAGES, *, at_once: bool = True, states: bool = True) -> None:
+    def __init__(
+        self,
+        model: str,
+        cpus: int = 4,
+        nodes: int = 1,
+        pages: int = PAGES,
+        *,
+        at_once: bool = True,
+        states: bool = True,
+    ) -> None:
         self.at_once = at_once
         self.states = states
         self.driver = Sequential()
         config = MachineConfig(cpus=cpus, nodes=nodes, pages=pages, allocator=model)
         self.machine = Machine(self.driver.clock, lifecycle("pre-patch"), config)
         self.view = view_of(self.machine)
-        policy = getattr(self.machine.allocator, "policy", None)
-        self.has_bulk: bool = getattr(policy, "bulk", False)
-        """The release has bulk calls; where it has none, they are played one by one."""
+        allocator = self.machine.allocator
+        self.bulk = allocator if isinstance(allocator, Slub) and allocator.policy.bulk else None
+        """The allocator, if its release has bulk calls; where it has none, they are played one by one."""
         self.caches: dict[str, Played] = {}
         self.zombies: list[Played] = []
         self.findings: list[Document] = []
@@ -136,7 +145,9 @@ class Player:
 
     def fingerprint(self) -> object:
         """Equal for two states of a script from which the same follows."""
-        return tuple((name, self.view.fingerprint(self.machine, one.cache, one.slabs)) for name, one in self.caches.items())
+        return tuple(
+            (name, self.view.fingerprint(self.machine, one.cache, one.slabs)) for name, one in self.caches.items()
+        )
 
     def close(self) -> None:
         """Let go of the machine."""
@@ -194,8 +205,8 @@ class Player:
         first = tag.next
         steps: list[list[int]] = []
         runs: list[list[Any]] = []
-        if op.bulk and self.has_bulk:
-            self.driver.run(self._alloc_bulk(op, cpu, played.cache, tag, runs), cpu.name)
+        if op.bulk and self.bulk is not None:
+            self.driver.run(self._alloc_bulk(self.bulk, op, cpu, played.cache, tag, runs), cpu.name)
         else:
             self.driver.run(self._alloc_all(op, cpu, played.cache, tag, runs, steps), cpu.name)
         d: Document = {"cpu_ran": op.cpu, "n": tag.next - first, "first": first}
@@ -242,8 +253,10 @@ class Player:
             return lambda count: []
         return self.view.taker(cache, op.cpu)
 
-    async def _alloc_bulk(self, op: Alloc, cpu: Cpu, cache: KmemCache, tag: Tag, runs: list[list[Any]]) -> None:
-        for obj in await self.machine.allocator.alloc_bulk(cpu, cache, op.count):
+    async def _alloc_bulk(
+        self, bulk: Slub, op: Alloc, cpu: Cpu, cache: KmemCache, tag: Tag, runs: list[list[Any]]
+    ) -> None:
+        for obj in await bulk.alloc_bulk(cpu, cache, op.count):
             tag.objects[tag.next] = obj
             tag.next += 1
             if runs and runs[-1][0] is obj.slab:
@@ -266,8 +279,8 @@ class Player:
                 last = obj.slab
                 runs.append([last, 1])
         d: Document = {"to": self._numbered(played, runs, -1)}
-        if op.bulk and self.has_bulk:
-            self.driver.run(self.machine.allocator.free_bulk(cpu, objects), cpu.name)
+        if op.bulk and self.bulk is not None:
+            self.driver.run(self.bulk.free_bulk(cpu, objects), cpu.name)
         else:
             self.driver.run(self._free_all(op, cpu, played.cache, objects, steps), cpu.name)
         d["cpu_ran"] = op.cpu

@@ -86,7 +86,9 @@ def read_recording(lines: Iterable[bytes]) -> Recording:
         if format_ is None:
             format_ = found
         elif found is not format_:
-            raise WorkloadError(number, f"expected another line of the format {format_.value}, found {found.value}.", AGAIN)
+            raise WorkloadError(
+                number, f"expected another line of the format {format_.value}, found {found.value}.", AGAIN
+            )
         if found is Format.GEOMETRY:
             sequences.append(_geometry(number, seen))
             continue
@@ -95,7 +97,9 @@ def read_recording(lines: Iterable[bytes]) -> Recording:
             sequences.append(Sequence(name))
         elif not sequences or sequences[-1].name != name or sequences[-1].entries[-1].position != position - 1:
             raise WorkloadError(
-                number, f"expected position 0 of a sequence or the next one, found {name} {position}: lines are missing.", AGAIN
+                number,
+                f"expected position 0 of a sequence or the next one, found {name} {position}: lines are missing.",
+                AGAIN,
             )
         sequences[-1].entries.append((_log if found is Format.LOG else _states)(number, position, seen))
     if format_ is None:
@@ -110,7 +114,11 @@ def _document(number: int, raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise WorkloadError(number, f"expected JSON, found the byte 0x{raw[error.start]:02x}.", AGAIN) from None
     except (ValueError, RecursionError) as error:
-        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep or too long"
+        what = (
+            f"{error.msg} at column {error.colno}"
+            if isinstance(error, json.JSONDecodeError)
+            else "too deep or too long"
+        )
         whole = "" if raw.endswith(b"\n") else " and no end: it was cut off"
         raise WorkloadError(number, f"expected JSON, found {what}{whole}.", AGAIN) from None
     if not isinstance(seen, dict):
@@ -125,11 +133,8 @@ def _format(number: int, seen: dict[str, Any]) -> Format:
         return Format.STATES
     if "size" in seen and "slab_size" in seen:
         return Format.GEOMETRY
-    raise WorkloadError(
-        number,
-        f"expected op, or cmds and state, or size and slab_size; found {', '.join(sorted(map(ascii, seen))[:8]) or 'nothing'}.",
-        AGAIN,
-    )
+    keys = ", ".join(sorted(map(ascii, seen))[:8]) or "nothing"
+    raise WorkloadError(number, f"expected op, or cmds and state, or size and slab_size; found {keys}.", AGAIN)
 
 
 def _text(number: int, seen: dict[str, Any], key: str) -> str:
@@ -219,7 +224,9 @@ def _command(number: int, command: str) -> Op:
         found = pattern.match(command)
         if found is not None:
             return make(number, command, found)
-    raise WorkloadError(number, f"expected create, cpu N alloc, cpu N free or shrink; found {ascii(command)[:60]}.", AGAIN)
+    raise WorkloadError(
+        number, f"expected create, cpu N alloc, cpu N free or shrink; found {ascii(command)[:60]}.", AGAIN
+    )
 
 
 def _made(number: int, command: str, found: re.Match[str]) -> Op:

@@ -55,7 +55,7 @@ def _node(labels: Labels, name: str, row: str, l3: KmemList3) -> Iterator[Pair]:
         "free_objects": l3.free_objects,
         "free_limit": l3.free_limit,
         "ft": int(l3.free_touched),
-        "shared": f"{len(l3.shared)}/{l3.shared_limit}" if l3.shared_limit else seen.get("shared"),
+        "shared": f"{len(l3.shared)}/{l3.shared_limit}" if l3.shared_limit else "-1/-1",
         "st": int(l3.shared_touched) if l3.shared_limit else -1,
     }
     for key, value in ours.items():

@@ -154,8 +154,12 @@ class SlabView:
             (
                 [([numbers[slab] for slab, _ in ac.entries], ac.touched) for ac in cache.arrays],
                 [
-                    (listed(l3.slabs_full), listed(l3.slabs_partial), listed(l3.slabs_free), l3.free_touched)
-                    + ([numbers[slab] for slab, _ in l3.shared], l3.shared_touched)
+                    (
+                        [listed(one) for one in (l3.slabs_full, l3.slabs_partial, l3.slabs_free)],
+                        l3.free_touched,
+                        [numbers[slab] for slab, _ in l3.shared],
+                        l3.shared_touched,
+                    )
                     for l3 in cache.nodelists
                 ],
             )

@@ -91,10 +91,10 @@ class SlubView:
         # A line for every slab after every operation: most of what is written of a long script.
         every: Any = numbers
         if len(nodes) == 1:
-            counts = zip(numbers.values(), map(_INUSE, every), map(int, map(_FROZEN, every)), held.values(), strict=True)
-            rows = [*map(list, counts)]
+            frozen = map(int, map(_FROZEN, every))
+            rows = [*map(list, zip(numbers.values(), map(_INUSE, every), frozen, held.values(), strict=True))]
         else:
-            rows = [[number, slab.inuse, 1 if slab.frozen else 0, held[slab], slab.node] for slab, number in numbers.items()]
+            rows = [[numbers[slab], slab.inuse, int(slab.frozen), held[slab], slab.node] for slab in every]
         return {"cpu": cpus, "node": nodes, "slab": rows}
 
     def counters(self, machine: Machine, cache: KmemCache) -> dict[str, Any]:
@@ -150,7 +150,10 @@ class SlubView:
     def columns(self, machine: Machine, cache: KmemCache) -> dict[str, str]:
         """What a table has of a cache after each operation."""
         attribute = cast("Slub", machine.allocator).attribute
-        return {name: attribute(machine, cache, name) for name in ("slabs", "objects", "partial", "cpu_slabs")}
+        shown = ("slabs", "objects", "partial", "cpu_slabs")
+        if len(cache.nodes) > 1:
+            return {name: attribute(machine, cache, name) for name in shown}
+        return {name: attribute(machine, cache, name).partition(" ")[0] for name in shown}
 
     def sections(self, cache: KmemCache) -> dict[int, int]:
         """One for a current slab that will be listed or given back, one for a partial list."""
@@ -165,8 +168,14 @@ class SlubView:
     def fingerprint(self, machine: Machine, cache: KmemCache, slabs: Numbered) -> object:
         """The lists, and the counts of every slab: which of its objects are free nobody can tell."""
         numbers = slabs.numbers
-        return (
-            [(c.page and numbers[c.page], len(c.freelist), [(numbers[slab], free) for slab, _, free in c.partial]) for c in cache.cpu_slabs],
-            [[numbers[one] for one in node.partial] for node in cache.nodes],
-            [(slab.inuse, slab.frozen) for slab in cast("Iterable[Slab]", numbers)],
-        ).__repr__()
+        cpus = [
+            (
+                None if c.page is None else numbers[c.page],
+                len(c.freelist),
+                [(numbers[slab], pobjects) for slab, _, pobjects in c.partial],
+            )
+            for c in cache.cpu_slabs
+        ]
+        nodes = [[numbers[slab] for slab in node.partial] for node in cache.nodes]
+        counts = [(slab.inuse, slab.frozen) for slab in cast("Iterable[Slab]", numbers)]
+        return repr((cpus, nodes, counts))

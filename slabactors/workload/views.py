@@ -70,7 +70,7 @@ class View(Protocol):
         ...
 
     def taker(self, cache: KmemCache, cpu: int) -> Callable[[int], list[SlabObject]]:
-        """Gives up to so many objects of one slab that this CPU has at hand, each by the one operation that is its path.
+        """Gives up to so many objects of one slab that this CPU has at hand, each by the one operation that it takes.
 
         Driving a coroutine for each of them takes five times as long, and they are nearly all there are.
         """
