@@ -165,8 +165,8 @@ def test_under_adversarial_time_a_later_timer_may_fire_before_a_deferrable_one()
                 beat, alarm = Beat(clock, work=1), Alarm("alarm", clock)
 
                 async def story():
-                    await beat.arm()
                     await alarm.arm()
+                    await beat.arm()
                     await sleep(600)
 
                 return (beat, alarm), story()
