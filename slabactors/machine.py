@@ -39,6 +39,8 @@ class MachineConfig:
         kworkers: workers of the system workqueue on each CPU.
         pre_destroy_runs: how often removing a memcg calls its ``pre_destroy`` hook, where the lifecycle has one.
         debugobjects: whether wrong use of a work item is reported where it happens.
+        reaper: whether SLAB's time-based reaper runs; other allocators have none.
+        deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
     cpus: int = 2
@@ -49,6 +51,8 @@ class MachineConfig:
     kworkers: int = 1
     pre_destroy_runs: int = 1
     debugobjects: bool = True
+    reaper: bool = True
+    deferrable_slip: int = 0
 
 
 class Machine:
@@ -62,6 +66,7 @@ class Machine:
     Attributes:
         cpus: its CPUs.
         caches: every cache ever made, children among them; for reports and checkers.
+        slab_caches: the caches that are not being destroyed, newest first; ``slab_mutex`` protects it.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
@@ -90,6 +95,7 @@ class Machine:
         self.vmscan = vmscan
         self.shrinkers: list[vmscan.Shrinker] = []
         self.caches: list[KmemCache] = []
+        self.slab_caches: list[KmemCache] = []
         self.slabs: dict[SlabPage, None] = {}
         self.memcgs: list[MemCgroup] = []
         self.destroyed: list[tuple[str, int]] = []
@@ -110,7 +116,7 @@ class Machine:
         """A root cache, ready to be used.  For kmem_cache_create()."""
         cache = KmemCache(name, spec, self.allocator.geometry(spec, self))
         self.allocator.build(self, cache)
-        self.caches.append(cache)
+        self._list(cache)
         return cache
 
     def new_child(self, root: KmemCache, memcg: MemCgroup) -> KmemCache:
@@ -118,8 +124,12 @@ class Machine:
         child = KmemCache(f"{root.name}({memcg.id}:{memcg.label})", root.spec, root.geometry, root=root)
         self.allocator.build(self, child)
         child.params = MemcgCacheParams(child, memcg, root, self.clock, self.debugobjects)
-        self.caches.append(child)
+        self._list(child)
         return child
+
+    def _list(self, cache: KmemCache) -> None:
+        self.caches.append(cache)
+        self.slab_caches.insert(0, cache)
 
     def new_shrinker(self, name: str) -> vmscan.Shrinker:
         """A shrinker that memory pressure will ask for objects.  Models register_shrinker()."""

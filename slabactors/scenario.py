@@ -41,6 +41,7 @@ Story = Callable[..., Coroutine[Any, Any, None]]
 
 MACHINE_BOUNDS = (
     ("cpus", 1, 64),
+    ("deferrable_slip", 0, 1 << 30),
     ("kworkers", 1, 64),
     ("pages", 1, 1 << 30),
     ("pre_destroy_runs", 1, 64),

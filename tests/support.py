@@ -71,6 +71,9 @@ def play(
         settle_jiffies=settle,
         observer=steps.append,
     )
+    follow = getattr(strategy, "follow", None)
+    if follow is not None:
+        follow(simulation)
     machine = Machine(simulation.clock, lifecycle(lifecycle_name), MachineConfig(**config))
     outcome = simulation.run(story(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
     if outcome.error is not None and isinstance(outcome.error, AssertionError):

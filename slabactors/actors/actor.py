@@ -299,6 +299,9 @@ class Timed(Actor):
     terms of other paths' steps when time is adversarial, the driver delivers `expire` and then starts `on_expiry`.
     """
 
+    deferrable: ClassVar[bool] = False
+    """Whether the timer is late rather than that anything waits for it: it does not keep a run going, and others may
+    fire before it however late they are due."""
     deadline: int | None = None
     pending_timer: Any = None
     """The driver's handle of the armed timer."""
@@ -313,6 +316,13 @@ class Timed(Actor):
     def expire(self) -> None:
         """``timer expires``: the timer is no longer pending from here on."""
         self.deadline = None
+
+    def in_vain(self) -> bool:
+        """Whether what a deferrable timer starts would find nothing to do now; a machine that settles does without it.
+
+        For drivers, between two steps: it may look at any actor, and change nothing.
+        """
+        return False
 
     def on_expiry(self) -> Spawn[Any] | None:
         """The path that runs after `expire`, in softirq context; none by default."""

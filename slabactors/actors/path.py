@@ -170,12 +170,24 @@ async def tell(message: Coroutine[Any, Any, Any]) -> None:
     await _serve(Tell(message))
 
 
+class Prepared(Generic[T]):
+    """A path that `prepare` has run because the one at hand started it, for whoever joins it."""
+
+    __slots__ = ("name", "result")
+
+    def __init__(self, name: str, result: T) -> None:
+        self.name = name
+        self.result = result
+
+
 def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a path to its end here and now, as set-up before anybody else moves: no choice, no record, no step.
 
+    A path that it starts (an IPI) runs to its end when it is started.
+
     Raises:
-        RuntimeError: it would do something that others could see or that takes time: wait, spawn, free an object, set
-            a timer, or send to an actor that somebody waits at.
+        RuntimeError: it would do something that others could see or that takes time: wait, free an object, set a timer,
+            or send to an actor that somebody waits at.
     """
     send = coroutine.send
     reply: Any = None
@@ -186,6 +198,12 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
             result: T = stop.value
             return result
         if type(request) is not tuple:
+            if isinstance(request, Spawn) and not request.daemon:
+                reply = Prepared(request.name, prepare(request.coroutine))
+                continue
+            if isinstance(request, Join) and isinstance(request.task, Prepared):
+                reply = request.task.result
+                continue
             coroutine.close()
             raise RuntimeError(f"prepare() cannot serve {request!r}; await that path instead")
         operation, actor, args = request

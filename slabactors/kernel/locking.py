@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slabactors.actors import Actor, operation
+from slabactors.actors import Actor, Narrow, operation
 
 
 class Mutex(Actor):
@@ -15,10 +15,21 @@ class Mutex(Actor):
     def _unlocked(self) -> bool:
         return not self.locked
 
+    def _taken(self) -> bool:
+        return self.locked
+
     @operation(guard=_unlocked, acquires=True)
     def lock(self) -> None:
         """``mutex_lock()``: returns once the mutex is ours.  May sleep."""
         self.locked = True
+
+    @operation(narrow=[Narrow(_taken, reads="locked")])
+    def trylock(self) -> bool:
+        """``mutex_trylock()``: true when the mutex was free and is ours now.  Any context that may not wait for it."""
+        if self.locked:
+            return False
+        self.locked = True
+        return True
 
     @operation(releases=True)
     def unlock(self) -> None:

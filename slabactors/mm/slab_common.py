@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.mm.allocator import Geometry
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
+    from slabactors.mm.slab_array import ArrayCache
+    from slabactors.mm.slab_lists import KmemList3
     from slabactors.mm.slab_page import SlabObject
     from slabactors.mm.slub_cpu import KmemCacheCpu
     from slabactors.mm.slub_node import KmemCacheNode
@@ -40,6 +42,10 @@ class KmemCache(Actor):
         """SLUB: one for each CPU."""
         self.nodes: list[KmemCacheNode] = []
         """SLUB: one for each memory node."""
+        self.arrays: list[ArrayCache] = []
+        """SLAB: one for each CPU."""
+        self.nodelists: list[KmemList3] = []
+        """SLAB: one for each memory node."""
         self.refcount = 1
         self.memcg_caches: dict[int, KmemCache] = {}
         self.published = 0
@@ -232,6 +238,7 @@ async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     if await cache.drop_name() != 0:
         await machine.slab_mutex.unlock()
         return
+    machine.slab_caches.remove(cache)
     await machine.allocator.close(cpu, cache)
     await machine.slab_mutex.unlock()
     if cache.spec.rcu:

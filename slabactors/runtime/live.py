@@ -55,8 +55,10 @@ from slabactors.runtime.step import (
     Outcome,
     Step,
     checked_count,
+    deferrable,
     deliver,
     hung,
+    in_vain,
     touched_freed,
     uncaught,
     unknown_request,
@@ -695,18 +697,20 @@ class LiveRuntime:
 
     def _next_timer(self) -> LivePath | None:
         """Nothing moves: the timer for which everybody waits, or None when the run is over."""
-        timer = self._earliest()
         if self._act == 1:
             if self._alive:
-                if timer is not None:
-                    return timer
-                self._look(None)
-                if self._failures:
-                    return None
+                if not all(deferrable(timer.timer) for timer in self._timers):
+                    return self._earliest()
+                if not self._timers or not self.settle_jiffies:
+                    self._look(None)
+                    if self._failures:
+                        return None
             if not self.settle_jiffies:
                 return None
             self._act = 2
             self._horizon = self.clock.now + self.settle_jiffies
+        due = [timer for timer in self._timers if not in_vain(timer.timer)]
+        timer = min(due, key=lambda timer: (timer.deadline, timer.id), default=None)
         return timer if timer is not None and cast("int", timer.deadline) <= self._horizon else None
 
     def _set_timer(self, path: LivePath, deadline: int) -> None:

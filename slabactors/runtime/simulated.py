@@ -42,8 +42,10 @@ from slabactors.runtime.step import (
     Step,
     TimePolicy,
     checked_count,
+    deferrable,
     deliver,
     hung,
+    in_vain,
     place_of,
     touched_freed,
     uncaught,
@@ -701,18 +703,24 @@ class Simulation:
         if act == 1:
             if not self._alive:
                 return False
-            if self.timers_open:
-                return True
-            if not self.timers:
+            if all(deferrable(timer.timer) for timer in self.timers):
+                if self.timers and self.settle_jiffies:
+                    return False  # whoever waits may yet be woken by what they start: in the second act
                 self._current = None
                 self._hung()
                 self._looked_for_hung = self.settle_jiffies == 0
                 return False
+            if self.timers_open:
+                return True
             for timer in self._next_timers():
                 self._enable(timer)
                 self.timers_open += 1
             return True
-        due = [timer for timer in self.timers if timer.deadline <= self._horizon]  # type: ignore[operator]
+        due = [
+            timer
+            for timer in self.timers
+            if timer.deadline <= self._horizon and not in_vain(timer.timer)  # type: ignore[operator]
+        ]
         if not due:
             return False
         first = min(due, key=lambda timer: (timer.deadline, timer.id))
@@ -740,8 +748,12 @@ class Simulation:
         timers = self.timers
         if len(timers) == 1 or self.time is TimePolicy.RECORDED or self.time is TimePolicy.UNTIMED:
             return timers
-        earliest = min([timer.deadline for timer in timers])  # type: ignore[type-var]
-        return [timer for timer in timers if timer.deadline == earliest]
+        limit = min([timer.deadline for timer in timers])  # type: ignore[type-var]
+        if self.time is TimePolicy.ADVERSARIAL:
+            # A deferrable timer may be as late as you like, so it holds nobody back.
+            strict = [timer.deadline for timer in timers if not deferrable(timer.timer)]
+            limit = min(strict) if strict else max([timer.deadline for timer in timers])  # type: ignore[type-var]
+        return [timer for timer in timers if timer.deadline <= limit]  # type: ignore[operator]
 
     def turn_to(self, time: TimePolicy) -> None:
         """Change the policy while a strategy is being asked; it picks from `enabled` then, which has changed."""

@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 from types import CoroutineType
 from typing import Any, NoReturn, Protocol
 
-from slabactors.actors import Actor, Choose, Message, Operation, Request, Tombstone
+from slabactors.actors import Actor, Choose, Message, Operation, Request, Timed, Tombstone
 from slabactors.errors import ForeignAwait, KernelBug, Kind
 
 WAKE = Operation(lambda actor: None, clock=True)
@@ -241,6 +241,16 @@ def hung(stuck: Sequence[Asking]) -> None:
         clause="waits for " + ", ".join(sorted({f"{p.request[1].role}.{p.request[0].name}" for p in stuck})),
         about=tuple(stuck),
     )
+
+
+def deferrable(timer: Timed | None) -> bool:
+    """Whether a path that waits for time to pass does so as a deferrable timer; a sleeper has no timer."""
+    return timer is not None and timer.deferrable
+
+
+def in_vain(timer: Timed | None) -> bool:
+    """Whether nothing would come of a deferrable timer if it fired now."""
+    return timer is not None and timer.deferrable and timer.in_vain()
 
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})

@@ -271,7 +271,8 @@ def test_the_paths_of_the_map_exist():
 
 
 def test_what_a_path_of_the_map_awaits_exists():
-    classes = {**actor_classes(), "Slub": resolve("mm.slub.Slub")}
+    allocators = {"Slub": resolve("mm.slub.Slub"), "SlabAllocator": resolve("mm.slab.SlabAllocator")}
+    classes = {**actor_classes(), **allocators}
     functions = {name for module in model_modules() for name in vars(module)}
     hooks = set(vars(resolve("lifecycle.base.Lifecycle"))) | {"mem_cgroup_destroy_all_caches"}
     for table in map_tables("kernel function"):
@@ -282,7 +283,7 @@ def test_what_a_path_of_the_map_awaits_exists():
                     assert attribute in functions | hooks, name
                     continue
                 found = getattr(classes[owner], attribute)
-                assert owner == "Slub" or isinstance(operation_of(found), Operation), name
+                assert owner in allocators or isinstance(operation_of(found), Operation), name
 
 
 def docstrings():

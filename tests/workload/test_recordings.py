@@ -157,9 +157,7 @@ def test_swapped_slabs_in_a_list_are_a_difference():
     changed = json.loads(json.dumps(script[start : position + 1]))
     text = changed[-1]["state"][-1]
     changed[-1]["state"][-1] = text.replace("P1(", "P@(").replace("P2(", "P1(").replace("P@(", "P2(")
-    verdict = check_recording(
-        read_recording(json.dumps(one).encode() + b"\n" for one in changed), "slub-3.8", cpus=4
-    )
+    verdict = check_recording(read_recording(json.dumps(one).encode() + b"\n" for one in changed), "slub-3.8", cpus=4)
     assert verdict.different == 1
 
 
