@@ -58,7 +58,7 @@ unit: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks
 
-# Exhaustive search against brute force on 10,000 random programs; some minutes.
+# Exhaustive search against brute force on 10,000 random programs, and 10,000 random workloads; some minutes.
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz 10000
 

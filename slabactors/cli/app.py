@@ -247,7 +247,10 @@ def trace(
 
 @app.command
 def workload(
-    file: Annotated[str | None, Parameter(help="A script of one operation a line; - for standard input.")] = None,
+    file: Annotated[
+        str | None,
+        Parameter(help="A script of one operation a line; - for standard input.", allow_leading_hyphen=True),
+    ] = None,
     /,
     *,
     model: Annotated[str | None, Parameter(help="Allocator model; see: slabactors list.")] = None,

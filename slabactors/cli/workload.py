@@ -70,6 +70,8 @@ def workload_command(options: WorkloadOptions) -> int:
 
 
 def _validate(options: WorkloadOptions) -> None:
+    if options.file is not None and options.file.startswith("-") and options.file != "-":
+        raise UsageError(f"unknown option {options.file!r}.\n  See: slabactors workload --help")
     given = [one for one in (options.file, options.check, options.random) if one is not None]
     if len(given) != 1:
         found = "nothing" if not given else "more than one of them"

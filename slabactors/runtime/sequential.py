@@ -189,6 +189,8 @@ class Sequential:
                     if not operation.special:
                         continue
                     path.request = request
+                    self.deliveries += delivered
+                    delivered = 0
                     if self._special(path) and self.turns is not None:
                         path.reply = reply
                         self._ready.appendleft(path)

@@ -311,12 +311,6 @@ def _quoted(word: str) -> str:
     return ascii(word if len(word) <= 40 else word[:37] + "...")
 
 
-def spell(spec: CacheSpec) -> str:
-    """SIZE, ALIGN and flags of a cache, as they are typed."""
-    flags = "".join(f" {flag}" for flag, attribute in FLAGS.items() if getattr(spec, attribute))
-    return f"{spec.object_size} {spec.align}{flags}"
-
-
 def parse_script(lines: Iterable[bytes]) -> Iterator[Op]:
     """The operations of a script, one after the other.
 

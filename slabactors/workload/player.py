@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slabactors.errors import KernelBug, Kind, WorkloadError
@@ -13,7 +13,7 @@ from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy, kmem_cache_shrink
 from slabactors.mm.slub import Slub
 from slabactors.runtime.sequential import Sequential, Turns
-from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Sense, Set, Shrink, Sleep, spell
+from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Sense, Set, Shrink, Sleep
 from slabactors.workload.views import Numbered, view_of
 
 if TYPE_CHECKING:
@@ -429,9 +429,9 @@ def script_sense(model: str, cpus: int, nodes: int) -> Sense:
     allocator, machine = player.machine.allocator, player.machine
 
     def check_file(spec: CacheSpec, op: Set | Read) -> None:
-        name = spell(spec)
-        if name not in player.caches:
-            player.play(Create(op.line, "", name, spec))
-        player.play(replace(op, name=name))
+        known = player.caches.get(op.name)
+        if known is None or known.cache.spec != spec:
+            player.play(Create(op.line, "", op.name, spec))
+        player.play(op)
 
     return Sense(cpus, nodes, lambda spec: allocator.geometry(spec, machine), check_file)

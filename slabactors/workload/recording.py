@@ -115,7 +115,7 @@ def _document(number: int, raw: bytes) -> dict[str, Any]:
         raise WorkloadError(number, f"expected JSON, found the byte 0x{raw[error.start]:02x}.", AGAIN) from None
     except (ValueError, RecursionError) as error:
         what = (
-            f"{error.msg} at column {error.colno}"
+            f"{error.msg.removesuffix(' at')} at column {error.colno}"
             if isinstance(error, json.JSONDecodeError)
             else "too deep or too long"
         )

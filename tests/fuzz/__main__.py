@@ -1,6 +1,6 @@
-"""``make fuzz``: exhaustive search against brute force on thousands of random programs.
+"""``make fuzz``: exhaustive search against brute force, and allocators against what must hold of them.
 
-Arguments: how many programs, and the number of the first.
+Thousands of random programs, and as many random workloads.  Arguments: how many of each, and the number of the first.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 import time as wall
 
+from slabactors.mm.models import MODELS
 from slabactors.runtime.step import TimePolicy
 from tests.explore.counted import COUNTING, KINDS, TAKING, random_program
 from tests.explore.test_dpor import check
+from tests.workload.properties import play_random
 
 KIND_SETS = {"KINDS": KINDS, "COUNTING": COUNTING, "TAKING": TAKING}
 POLICIES = (TimePolicy.QUIESCENT, TimePolicy.ADVERSARIAL, TimePolicy.UNTIMED)
@@ -40,6 +42,24 @@ def main(programs: int, first: int) -> int:
     return failed
 
 
+def workloads(count: int, first: int) -> int:
+    """Check what must hold of each allocator model after every line of random workloads; how many failed."""
+    started = wall.monotonic()
+    lines = failed = 0
+    models = list(MODELS)
+    for seed in range(first, first + count):
+        model = models[seed % len(models)]
+        try:
+            lines += play_random(model, seed // len(models))
+        except Exception as error:
+            failed += 1
+            print(f"play_random({model!r}, {seed // len(models)}): {type(error).__name__}: {error}", flush=True)
+    print(f"{count} workloads, {lines} lines, {failed} failed, {wall.monotonic() - started:.0f} s")
+    return failed
+
+
 if __name__ == "__main__":
     numbers = [int(text) for text in sys.argv[1:]]
-    sys.exit(1 if main(*(numbers + [10_000, 0][len(numbers) :])) else 0)
+    arguments = numbers + [10_000, 0][len(numbers) :]
+    failures = workloads(*arguments) + main(*arguments)
+    sys.exit(1 if failures else 0)
