@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from slabactors.workload.language import Read
 from slabactors.workload.recording import Entry, Format
 
 if TYPE_CHECKING:
@@ -63,8 +64,31 @@ class LogComparer:
     def differences(self, player: Player, entry: Entry, document: Document) -> Iterator[Difference]:
         """See `Comparer`."""
         seen = {key: value for key, value in entry.seen.items() if key not in ("w", "i", "op")}
+        if isinstance(entry.ops[0], Read):
+            yield from _read(seen, document["d"]["text"])
+            return
         ours = {key: value for key, value in document.items() if key != "finding"}
+        if isinstance(seen.get("ctr"), dict) and isinstance(ours.get("ctr"), dict):
+            ours["ctr"] = {key: _as_recorded(seen["ctr"].get(key), value) for key, value in ours["ctr"].items()}
         yield from differing("", seen, ours)
+
+
+def _read(seen: dict[str, Any], text: str) -> Iterator[Difference]:
+    """What a file said: a text somewhere in the line, whatever it is called."""
+    d = seen.get("d")
+    texts = [value for value in (d, *seen.values(), *(d.values() if isinstance(d, dict) else ())) if value is not None]
+    if text not in [str(value).strip() for value in texts if isinstance(value, str | int)]:
+        yield Difference("d.text", d.get("text") if isinstance(d, dict) else d, text)
+
+
+def _as_recorded(recorded: Any, ours: Any) -> Any:
+    """A counter in the recorded spelling, if it says the same: one node alone may be named or not."""
+    if isinstance(recorded, str) and isinstance(ours, int):
+        return recorded if recorded.strip() in (str(ours), f"{ours} N0={ours}") else ours
+    if isinstance(recorded, int) and isinstance(ours, str):
+        total, *nodes = ours.split()
+        return recorded if len(nodes) == 1 and total == str(recorded) else ours
+    return ours
 
 
 def differing(prefix: str, recorded: dict[str, Any], ours: dict[str, Any]) -> Iterator[Difference]:

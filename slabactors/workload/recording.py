@@ -11,7 +11,7 @@ from typing import Any
 
 from slabactors.errors import WorkloadError
 from slabactors.mm.allocator import CacheSpec
-from slabactors.workload.language import FLAGS, Alloc, Create, Free, Op, Shrink, parse
+from slabactors.workload.language import FLAGS, Alloc, Create, Free, Op, Read, Shrink, Sleep, parse
 
 AGAIN = "Record it again, or give a whole file: slabactors workload --check RECORDING.jsonl --model NAME"
 
@@ -167,9 +167,9 @@ def _log(number: int, position: int, seen: dict[str, Any]) -> Entry:
     if op is None:
         raise WorkloadError(number, "expected an operation in op, found nothing.", AGAIN)
     for key in ("d", "ctr"):
-        if not isinstance(seen.get(key), dict | None):
+        if not isinstance(seen.get(key), dict | None) and not isinstance(op, Read):
             raise WorkloadError(number, f"expected an object {key!r}, found {ascii(seen[key])[:60]}.", AGAIN)
-    if "d" not in seen and not text.startswith("sleep"):
+    if "d" not in seen and not isinstance(op, Sleep | Read):
         raise WorkloadError(number, "expected what the operation did in d, found nothing.", AGAIN)
     return Entry(number, position, text, [op], seen)
 

@@ -16,7 +16,7 @@ from slabactors.actors import Clock
 from slabactors.explore.campaign import search
 from slabactors.explore.strategy import RandomWalk
 from slabactors.scenario import find
-from tests.benchmarks import bench_live, micro_proof, micro_search, micro_speed, micro_states
+from tests.benchmarks import bench_live, micro_proof, micro_search, micro_speed, micro_states, workload_speed
 from tests.benchmarks.null_driver import drive
 from tests.benchmarks.table import Tally
 
@@ -84,6 +84,7 @@ def main() -> None:
     micro_states.main(tally)
     micro_proof.main(tally)
     simulated(tally)
+    workload_speed.main(tally)
     print()
     bench_live.main()
     print()

@@ -8,6 +8,10 @@ import pytest
 
 from slabactors.mm.models import MODELS
 from slabactors.workload.check import check_recording
+from slabactors.workload.generate import Generator
+from slabactors.workload.language import parse
+from slabactors.workload.machines import shape_of
+from slabactors.workload.player import Player, play_script
 from slabactors.workload.recording import Sequence, read_recording
 from tests.workload.recorded import documents, lines
 
@@ -186,3 +190,49 @@ def test_every_model_has_a_recording():
 def test_sequences_are_what_begins_at_position_0():
     recording = read_recording(lines("kernel38/slub-3.8.3-2cpu.jsonl"))
     assert all(isinstance(one, Sequence) and one.entries[0].position == 0 for one in recording.sequences)
+
+
+# -- recordings of our own ---------------------------------------------------------------------------------------------
+
+
+def recorded(model, seed, *, cpus, nodes, node_of=None):
+    """A log as a kernel would have written it, by the model itself."""
+    player = Player(model, cpus, nodes)
+    for cpu, node in (node_of or {}).items():
+        player.machine.cpus[cpu].node = node
+    ops = [parse(number, line) for number, line in enumerate(Generator(seed, cpus=cpus, nodes=nodes).script(80), 1)]
+    documents = [*play_script(player, ops, f"own-{seed}")]
+    return [json.dumps(one).encode() + b"\n" for one in documents]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_what_a_model_logs_it_agrees_with(model, cpus):
+    for seed in range(4):
+        recording = read_recording(recorded(model, seed, cpus=cpus, nodes=1))
+        verdict = check_recording(recording, model)
+        assert verdict.first is None
+        assert verdict.equal == verdict.operations > 80
+        assert not verdict.chosen
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model.startswith("slub")])
+@pytest.mark.parametrize("node_of", [None, {0: 1, 1: 0, 2: 1, 3: 0}])
+def test_memory_nodes_and_which_cpus_are_near_them_are_read_off_a_recording(model, node_of):
+    for seed in range(6):
+        recording = read_recording(recorded(model, seed, cpus=4, nodes=2, node_of=node_of))
+        shape = shape_of(recording, model, cpus=None, nodes=None)
+        assert shape.nodes == 2
+        assert shape.node_of.items() <= (node_of or {0: 0, 1: 0, 2: 1, 3: 1}).items()
+        verdict = check_recording(recording, model, cpus=4)
+        assert verdict.first is None
+        assert verdict.equal == verdict.operations
+
+
+@pytest.mark.parametrize("d", [{"text": "7"}, {"value": 7}, {"text": "7\n"}])
+def test_what_a_file_said_is_compared_whatever_it_is_called(d):
+    create = json.loads(lines("slub61/trace-cgroup.jsonl")[0])
+    said = [create, {"w": "px", "i": 1, "op": "read px min_partial", "d": {"text": "5"}}]
+    assert check_recording(read_recording([json.dumps(one).encode() for one in said]), "slub-6.1").different == 0
+    said[1]["d"] = d
+    assert check_recording(read_recording([json.dumps(one).encode() for one in said]), "slub-6.1").different == 1
