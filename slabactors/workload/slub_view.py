@@ -65,6 +65,9 @@ class SlubView:
 
     def marks(self, cache: KmemCache, cpu: int) -> tuple[int, ...]:
         """Slabs, slabs in the nodes' partial lists, slabs in this CPU's partial list."""
+        if len(cache.nodes) == 1:
+            (only,) = cache.nodes
+            return only.nr_slabs, len(only.partial), len(cache.cpu_slabs[cpu].partial)
         slabs = listed = 0
         for node in cache.nodes:
             slabs += node.nr_slabs
