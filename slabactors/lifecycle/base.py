@@ -26,6 +26,12 @@ class Lifecycle(ABC):
         creates_in_place: an allocation that finds no child creates it itself when it may sleep (v5), instead of
             asking a kworker and using the root cache meanwhile (3.8).
         publishes_early: the child is in the root's array before its page counter is set up (v5).
+        publishes_locked: it gets there under ``slab_mutex`` (3.14), not after that was given back (3.8).
+        puts_memcg_last: a child that was shut down gives back its memcg when it is done with it (3.10); 3.8 unlinks
+            the child afterwards, under a mutex in the memcg.
+        frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
+        kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
+            (3.8), and not the id of their css (v5).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
     """
 
@@ -34,6 +40,10 @@ class Lifecycle(ABC):
     verifies_every_free: ClassVar[bool] = False
     creates_in_place: ClassVar[bool] = False
     publishes_early: ClassVar[bool] = False
+    publishes_locked: ClassVar[bool] = True
+    puts_memcg_last: ClassVar[bool] = True
+    frees_memcg_by_work: ClassVar[bool] = False
+    kmemcg_ids: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
 
     def work_func(self, params: MemcgCacheParams) -> WorkFunction:

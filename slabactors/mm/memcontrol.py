@@ -120,15 +120,27 @@ class MemCgroup(Actor):
         name: the directory's name.
         number: the index of its children in every root's array.
         limit: of kernel memory, in bytes; None for none.
+        clock: virtual time, for the work that frees it.
+        debug: debugobjects.
+        cgroups: who gets the number back when the group is freed; None when it is not given back.
     """
 
     role = "mem_cgroup"
     reports = ("failcnt", "removed_at")
 
-    def __init__(self, name: str, number: int, limit: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        limit: int | None,
+        clock: Clock,
+        debug: DebugObjects,
+        cgroups: Cgroups | None = None,
+    ) -> None:
         super().__init__(f"memcg {name}")
         self.label = name
         self.id = number
+        self.cgroups = cgroups
         self.limit = limit
         self.usage = 0
         self.failcnt = 0
@@ -139,6 +151,7 @@ class MemCgroup(Actor):
         self.kmem_reference = True
         self.references = 2
         self.slab_caches_mutex = Mutex(f"{self.name}.slab_caches_mutex", self)
+        self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self)
         self.caches: list[KmemCache] = []
 
     @operation(writes="usage")
@@ -254,12 +267,26 @@ class Cgroups(Actor):
     def __init__(self) -> None:
         super().__init__("cgroups")
         self.made = 0
+        self.limited: list[int] = []
+        """Numbers of groups with kernel memory accounting, where these have numbers of their own."""
 
-    @operation
+    @operation(writes="css_ids")
     def new_id(self) -> int:
         """``alloc_css_id()``: never reused in a run."""
         self.made += 1
         return self.made
+
+    @operation(writes="kmemcg_ids")
+    def reserve_id(self) -> int:
+        """``ida_simple_get(&kmem_limited_groups)``: the smallest free number, from 0."""
+        number = next(number for number in range(len(self.limited) + 1) if number not in self.limited)
+        self.limited = sorted([*self.limited, number])
+        return number
+
+    @operation(writes="kmemcg_ids")
+    def release_id(self, number: int) -> None:
+        """``ida_simple_remove(&kmem_limited_groups)``: another group may have the number from here on."""
+        self.limited.remove(number)
 
 
 async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None) -> MemCgroup:
@@ -270,16 +297,42 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None) -> Me
         name: the directory's name.
         limit: of kernel memory, in bytes; None for none.
     """
-    number = await cpu.machine.cgroups.new_id()
-    memcg = MemCgroup(name, number, limit)
-    cpu.machine.memcgs.append(memcg)
+    machine = cpu.machine
+    cgroups = None
+    if machine.lifecycle.kmemcg_ids:
+        cgroups = machine.cgroups
+        number = await cgroups.reserve_id()
+    else:
+        number = await machine.cgroups.new_id()
+    memcg = MemCgroup(name, number, limit, machine.clock, machine.debugobjects, cgroups)
+    machine.memcgs.append(memcg)
     return memcg
 
 
-async def mem_cgroup_put(memcg: MemCgroup) -> None:
-    """Drop a reference and free the memcg with the last.  Models mem_cgroup_put() (mm/memcontrol.c, v3.8)."""
-    if await memcg.put():
-        await memcg.free()
+async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup) -> None:
+    """Drop a reference; with the last the memcg is freed, at once or by a kworker.  Any context.
+
+    Models mem_cgroup_put(), free_rcu() and free_work() (mm/memcontrol.c, v3.8).
+    Deviation: no grace period passes before that work is queued.
+    """
+    if not await memcg.put():
+        return
+    if not cpu.machine.lifecycle.frees_memcg_by_work:
+        await mem_cgroup_free(memcg)
+        return
+
+    async def free_work(cpu: Cpu) -> None:
+        await mem_cgroup_free(memcg)
+
+    await memcg.work_freeing.init(free_work)
+    await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
+
+
+async def mem_cgroup_free(memcg: MemCgroup) -> None:
+    """Give back the memcg's number, then its memory.  Models __mem_cgroup_free() (mm/memcontrol.c, v3.8)."""
+    if memcg.cgroups is not None:
+        await memcg.cgroups.release_id(memcg.id)
+    await memcg.free()
 
 
 async def mem_cgroup_rmdir(cpu: Cpu, memcg: MemCgroup) -> None:
@@ -290,9 +343,9 @@ async def mem_cgroup_rmdir(cpu: Cpu, memcg: MemCgroup) -> None:
     memcg.removed_at = cpu.machine.clock.now
     await cpu.machine.lifecycle.offline(cpu, memcg)
     if await memcg.mark_dead():
-        await mem_cgroup_put(memcg)
+        await mem_cgroup_put(cpu, memcg)
     # Window: the group has no name any more; its children, their pages and queued creations keep it.
-    await mem_cgroup_put(memcg)
+    await mem_cgroup_put(cpu, memcg)
 
 
 # -- child caches ------------------------------------------------------------------------------------------------------
@@ -325,7 +378,7 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
 
     async def memcg_create_cache_work_func(cpu: Cpu) -> None:
         await memcg_create_kmem_cache(cpu, root, memcg)
-        await mem_cgroup_put(memcg)
+        await mem_cgroup_put(cpu, memcg)
 
     await request.init(memcg_create_cache_work_func)
     await queue_work(cpu, machine.system_wq, request)
@@ -361,10 +414,14 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await root.publish(memcg.id, child)
         # Window: allocations find the child before its page counter is set up.
         await child.params.init_nr_pages()
-    else:
+    elif machine.lifecycle.publishes_locked:
         await child.params.init_nr_pages()
         await root.publish(memcg.id, child)
         await machine.slab_mutex.unlock()
+    else:
+        await machine.slab_mutex.unlock()
+        await child.params.init_nr_pages()
+        await root.publish(memcg.id, child)
     await machine.memcg_cache_mutex.unlock()
     return child
 
@@ -372,17 +429,23 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
 async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:
     """Forget a child that was shut down: array slot, list entry, reference, parameters.
 
-    Models memcg_release_cache() (mm/memcontrol.c, v3.10: the memcg is put last).
+    Models memcg_release_cache() (mm/memcontrol.c, v3.10: the memcg is put last; v3.8 as the lifecycle has it).
     """
     params = cache.params
     assert params is not None
     memcg = params.memcg
+    last = cpu.machine.lifecycle.puts_memcg_last
     await params.root.clear_slot(memcg.id)
+    # Window: on the memcg's list, and not in the root's array any more.
+    if not last:
+        await mem_cgroup_put(cpu, memcg)
+        # Window: if that was the last reference, the memcg and its mutex are gone.
     await memcg.slab_caches_mutex.lock()
     await memcg.unlink(cache)
     await memcg.slab_caches_mutex.unlock()
     await params.free()
-    await mem_cgroup_put(memcg)
+    if last:
+        await mem_cgroup_put(cpu, memcg)
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
@@ -404,7 +467,7 @@ async def memcg_uncharge_slab(cpu: Cpu, memcg: MemCgroup | None, order: int) -> 
     Models memcg_uncharge_kmem() (mm/memcontrol.c, v3.8).
     """
     if memcg is not None and await memcg.uncharge(1 << order):
-        await mem_cgroup_put(memcg)
+        await mem_cgroup_put(cpu, memcg)
 
 
 async def memcg_bind_pages(cache: KmemCache, order: int) -> None:

@@ -98,6 +98,12 @@ class KmemCache(Actor):
         """``for_each_memcg_cache_index()``: the children that are in their slots now."""
         return [self.memcg_caches[number] for number in sorted(self.memcg_caches)]
 
+    @operation(reads="memcg_caches")
+    def next_child(self, index: int) -> tuple[int, KmemCache] | None:
+        """``for (i++; i < memcg_limited_groups_array_size; i++)``: the next slot that is filled, with its child."""
+        following = [number for number in self.memcg_caches if number > index]
+        return (min(following), self.memcg_caches[min(following)]) if following else None
+
     @operation(writes="refcount", stale=Kind.DOUBLE_DESTROY)
     def drop_name(self) -> int:
         """``--s->refcount``: how many names the cache still has; it goes away with the last."""
