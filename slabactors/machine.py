@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ from slabactors.mm.slab_page import SlabPage
 
 SETTLE_JIFFIES = 2 * RETRY_JIFFIES + 5_000
 """How long the second act of a run may last: two retry periods and their timer slack."""
+
+
+DMESG_LINES_MAX = 1000
+"""How many lines of the kernel's log are kept: the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,16 @@ class Machine:
 
     Attributes:
         cpus: its CPUs.
-        caches: every cache ever made, children among them; for reports and checkers.
+        caches: every cache ever made, children among them, in the order of ``slab_caches`` from its end; for reports
+            and checkers.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
+        dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
     """
 
-    reports = ("destroyed",)
+    reports = ("destroyed", "dmesg")
     """What nothing that happens depends on; see `slabactors.actors.Actor.reports`."""
 
     def __init__(self, clock: Clock, lifecycle: Lifecycle, config: MachineConfig) -> None:
@@ -90,6 +97,7 @@ class Machine:
         self.slabs: dict[SlabPage, None] = {}
         self.memcgs: list[MemCgroup] = []
         self.destroyed: list[tuple[str, int]] = []
+        self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
 
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
@@ -117,6 +125,18 @@ class Machine:
         child.params = MemcgCacheParams(child, memcg, root, self.clock, self.debugobjects)
         self.caches.append(child)
         return child
+
+    def list_again(self, cache: KmemCache) -> None:
+        """``list_add(&s->list, &slab_caches)`` of a cache that could not be destroyed.  Under slab_mutex."""
+        self.caches.remove(cache)
+        self.caches.append(cache)
+
+    def printk(self, *lines: str) -> None:
+        """``printk()``: lines for the kernel's log.
+
+        Deviation: actors go by name, not by address, and no rate is limited.
+        """
+        self.dmesg.extend(lines)
 
     def new_shrinker(self, name: str) -> vmscan.Shrinker:
         """A shrinker that memory pressure will ask for objects.  Models register_shrinker()."""

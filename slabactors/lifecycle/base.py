@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slabactors.kernel.workqueue import WorkFunction
-from slabactors.mm.slab_common import kmem_cache_destroy
+from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -68,17 +68,22 @@ class Lifecycle(ABC):
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """The destroy work of a child runs on a kworker."""
 
-    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> None:
+    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> str | None:
         """A root cache is about to be destroyed.  Sleeps.
 
         Models kmem_cache_destroy_memcg_children() of the v5 series, 13/18: nothing is cancelled.
+
+        Returns:
+            What the kernel complains of, when a child still has objects: see `try_destroy`.
         """
         machine = cpu.machine
+        complaint = None
         await machine.set_limit_mutex.lock()
         children = await root.children()
         for child in children:
-            await kmem_cache_destroy(cpu, child)
+            complaint = await try_destroy(cpu, child) or complaint
         await machine.set_limit_mutex.unlock()
+        return complaint
 
 
 def _work_func(lifecycle: Lifecycle, params: MemcgCacheParams, cpu: Cpu) -> Coroutine[Any, Any, None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slabactors.kernel.workqueue import cancel_work_sync, queue_work
 from slabactors.lifecycle.base import Lifecycle
 from slabactors.lifecycle.v5 import find_cache
-from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
+from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink, try_destroy
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -73,12 +73,13 @@ class V38(Lifecycle):
         # The kernel looks once more, and returns whatever it sees: what has pages now stays until somebody shrinks it.
         await cache.params.no_pages()
 
-    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> None:
+    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> str | None:
         """Slot by slot: not dead any more, its work cancelled, destroyed.
 
         Models kmem_cache_destroy_memcg_children() (mm/memcontrol.c, v3.8).
         """
         machine = cpu.machine
+        complaint = None
         await machine.set_limit_mutex.lock()
         index = -1
         while (slot := await root.next_child(index)) is not None:
@@ -87,5 +88,6 @@ class V38(Lifecycle):
             # Window: its own work may be destroying it, or offline may be about to queue that work.
             await child.params.set_dead(False)
             await cancel_work_sync(machine.system_wq, child.params.destroy)
-            await kmem_cache_destroy(cpu, child)
+            complaint = await try_destroy(cpu, child) or complaint
         await machine.set_limit_mutex.unlock()
+        return complaint

@@ -6,7 +6,8 @@ What a generation of the protocol decides (who marks, who queues, who shrinks, w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slabactors.actors import Actor, Clock, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.kernel.debugobjects import DebugObjects
     from slabactors.mm.slab_common import KmemCache
+
+T = TypeVar("T")
 
 
 class MemcgCacheParams(Actor):
@@ -118,43 +121,67 @@ class MemCgroup(Actor):
 
     Args:
         name: the directory's name.
-        number: the index of its children in every root's array.
-        limit: of kernel memory, in bytes; None for none.
         clock: virtual time, for the work that frees it.
         debug: debugobjects.
+
+    Attributes:
+        id: the index of its children in every root's array; -1 as long as kernel memory is not accounted.
+        active: kernel memory is accounted.  Switched on while the group has no tasks, so that no task of it sees that
+            change.
+        limit: of kernel memory, in bytes; None for none.
+        usage: bytes of kernel memory charged.
         cgroups: who gets the number back when the group is freed; None when it is not given back.
     """
 
     role = "mem_cgroup"
     reports = ("failcnt", "removed_at")
 
-    def __init__(
-        self,
-        name: str,
-        number: int,
-        limit: int | None,
-        clock: Clock,
-        debug: DebugObjects,
-        cgroups: Cgroups | None = None,
-    ) -> None:
+    def __init__(self, name: str, clock: Clock, debug: DebugObjects) -> None:
         super().__init__(f"memcg {name}")
         self.label = name
-        self.id = number
-        self.cgroups = cgroups
-        self.limit = limit
+        self.id = -1
+        self.active = False
+        self.cgroups: Cgroups | None = None
+        self.limit: int | None = None
         self.usage = 0
         self.failcnt = 0
         self.online = True
         self.removed_at = 0
         """Jiffies; for reports."""
         self.dead = False
-        self.kmem_reference = True
-        self.references = 2
+        self.kmem_reference = False
+        self.references = 1
         self.slab_caches_mutex = Mutex(f"{self.name}.slab_caches_mutex", self)
         self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self)
         self.caches: list[KmemCache] = []
 
-    @operation(writes="usage")
+    @operation
+    def activate(self, number: int, limit: int | None, cgroups: Cgroups | None) -> None:
+        """``memcg_kmem_set_active(memcg)``: kernel memory is accounted from here on, and pins the group.
+
+        Args:
+            number: the index of its children.
+            limit: bytes; None for none.
+            cgroups: who gets the number back, if it is given back.
+        """
+        self.id, self.limit, self.cgroups = number, limit, cgroups
+        self.active = self.kmem_reference = True
+        self.references += 1
+
+    @operation(writes="limit", reads="active usage")
+    def set_limit(self, limit: int | None) -> bool:
+        """``res_counter_set_limit(&memcg->kmem)``: false when more than that is charged."""
+        if limit is not None and self.usage > limit:
+            return False
+        self.limit = limit
+        return True
+
+    @operation(reads="active")
+    def is_active(self) -> bool:
+        """``memcg_kmem_is_active()``."""
+        return self.active
+
+    @operation(writes="usage", reads="limit")
     def charge(self, pages: int) -> bool:
         """``res_counter_charge(&memcg->kmem)``: false at the limit."""
         bytes_charged = pages * PAGE_SIZE
@@ -289,24 +316,61 @@ class Cgroups(Actor):
         self.limited.remove(number)
 
 
-async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None) -> MemCgroup:
-    """Make a memcg with kernel memory accounting on.
+async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, accounted: bool = True) -> MemCgroup:
+    """Make a memcg, with kernel memory accounting on unless told otherwise.
+
+    Models mem_cgroup_css_alloc() and memcg_propagate_kmem() (mm/memcontrol.c, v3.8), which switches accounting on in a
+    group whose parent has it.
 
     Args:
         cpu: where the task runs.
         name: the directory's name.
         limit: of kernel memory, in bytes; None for none.
+        accounted: kernel memory is accounted from the start; otherwise from the first limit on, see
+            `memcg_update_kmem_limit`.
     """
     machine = cpu.machine
-    cgroups = None
-    if machine.lifecycle.kmemcg_ids:
-        cgroups = machine.cgroups
-        number = await cgroups.reserve_id()
-    else:
-        number = await machine.cgroups.new_id()
-    memcg = MemCgroup(name, number, limit, machine.clock, machine.debugobjects, cgroups)
+    memcg = MemCgroup(name, machine.clock, machine.debugobjects)
+    if accounted:
+        await _account(cpu, memcg, limit)
     machine.memcgs.append(memcg)
     return memcg
+
+
+async def _account(cpu: Cpu, memcg: MemCgroup, limit: int | None) -> None:
+    cgroups = cpu.machine.cgroups
+    if cpu.machine.lifecycle.kmemcg_ids:
+        number = await cgroups.reserve_id()
+        await memcg.activate(number, limit, cgroups)
+    else:
+        number = await cgroups.new_id()
+        await memcg.activate(number, limit, None)
+
+
+async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None) -> bool:
+    """Set the limit of kernel memory; the first one switches accounting on.  Sleeps.
+
+    Models memcg_update_kmem_limit() (mm/memcontrol.c, v3.8).
+    Deviation: whether the group has tasks or children, which forbid the first limit, is for the caller to know.
+
+    Args:
+        cpu: where the task runs.
+        memcg: the group.
+        limit: bytes; None for none, which switches nothing on.
+
+    Returns:
+        False when the group has charged more than that.
+    """
+    machine = cpu.machine
+    await machine.set_limit_mutex.lock()
+    if await memcg.is_active():
+        done = await memcg.set_limit(limit)
+    else:
+        done = True
+        if limit is not None:
+            await _account(cpu, memcg, limit)
+    await machine.set_limit_mutex.unlock()
+    return done
 
 
 async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup) -> None:
@@ -356,6 +420,8 @@ async def memcg_kmem_get_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup, *, m
 
     Models __memcg_kmem_get_cache() (mm/memcontrol.c, v3.8; v5 creates in place when the caller may sleep).
     """
+    if not memcg.active:
+        return root
     child = await root.read_slot(memcg.id)
     if child is not None:
         return child
@@ -446,6 +512,32 @@ async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:
     await params.free()
     if last:
         await mem_cgroup_put(cpu, memcg)
+
+
+async def slab_attr_store(cpu: Cpu, cache: KmemCache, store: Callable[[KmemCache], Coroutine[Any, Any, T]]) -> T:
+    """Write to a file of a cache in sysfs; what is written to a root is written to each of its children, too.  Sleeps.
+
+    Models slab_attr_store() (mm/slub.c, v3.8).  Deviation: the write to a root is never refused.
+
+    Args:
+        cpu: where the task runs.
+        cache: whose file it is.
+        store: what the write does to one cache.
+
+    Returns:
+        What it returned of the cache itself.
+    """
+    result = await store(cache)
+    if cache.root is None:
+        slab_mutex = cpu.machine.slab_mutex
+        await slab_mutex.lock()
+        index = -1
+        while (slot := await cache.next_child(index)) is not None:
+            index, child = slot
+            # Window: the child is pinned by nothing; its own work may destroy it while it is written to.
+            await store(child)
+        await slab_mutex.unlock()
+    return result
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, CountsDown, Narrow, operation
-from slabactors.errors import Kind
+from slabactors.errors import KernelBug, Kind
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache
+from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, slab_attr_store
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -217,22 +217,59 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
     return await cpu.machine.allocator.shrink(cpu, cache)
 
 
+async def shrink_store(cpu: Cpu, cache: KmemCache) -> int:
+    """Write 1 to the ``shrink`` file of a cache in sysfs: shrinks it, and the children of a root.  Sleeps.
+
+    Models shrink_store() (mm/slub.c, v3.8).
+
+    Returns:
+        What shrinking the cache itself returned.
+    """
+
+    async def store(one: KmemCache) -> int:
+        return await kmem_cache_shrink(cpu, one)
+
+    return await slab_attr_store(cpu, cache, store)
+
+
 async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     """Destroy a cache; a root destroys its children first.  Sleeps.
 
-    Models kmem_cache_destroy() (mm/slab_common.c, v3.8).
+    Models kmem_cache_destroy() (mm/slab_common.c, v3.8), which tells its caller nothing; here a cache that still has
+    objects is reported once the kernel would have gone on: see `try_destroy`.
 
     Raises:
         KernelBug: ``objects-remaining``, ``double-destroy``.
     """
+    complaint = await try_destroy(cpu, cache)
+    if complaint is not None:
+        raise KernelBug(Kind.OBJECTS_REMAINING, complaint, clause="destroy of a cache with objects")
+
+
+async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
+    """As `kmem_cache_destroy`, for callers that go on when a cache, or a child of a root, still has objects.  Sleeps.
+
+    Such a cache has lost its empty slabs and its last name, so that destroying it again does nothing; it goes on
+    working and is the newest of the list of caches.
+
+    Returns:
+        What the kernel complains of, if it does.
+
+    Raises:
+        KernelBug: ``double-destroy``.
+    """
     machine = cpu.machine
-    if cache.root is None:
-        await machine.lifecycle.destroy_children(cpu, cache)
+    complaint = await machine.lifecycle.destroy_children(cpu, cache) if cache.root is None else None
     await machine.slab_mutex.lock()
     if await cache.drop_name() != 0:
         await machine.slab_mutex.unlock()
-        return
-    await machine.allocator.close(cpu, cache)
+        return complaint
+    objects_remain = await _close(cpu, cache)
+    if objects_remain is not None:
+        machine.list_again(cache)
+        await machine.slab_mutex.unlock()
+        machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
+        return complaint or objects_remain
     await machine.slab_mutex.unlock()
     # Window: shut down, and still reachable through the root's array.
     params = cache.params
@@ -241,3 +278,15 @@ async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     await cache.free()
     since = params.memcg.removed_at if params is not None else machine.clock.now
     machine.destroyed.append((cache.name, machine.clock.now - since))
+    return complaint
+
+
+async def _close(cpu: Cpu, cache: KmemCache) -> str | None:
+    """Shut a cache down; what the allocator has to say when objects remain."""
+    try:
+        await cpu.machine.allocator.close(cpu, cache)
+    except KernelBug as bug:
+        if bug.kind is not Kind.OBJECTS_REMAINING:
+            raise
+        return bug.message
+    return None

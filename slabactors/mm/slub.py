@@ -7,7 +7,7 @@ The comments mark the windows between two linearisation points; what the points 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from slabactors.actors import join, start
 from slabactors.errors import KernelBug, Kind
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from slabactors.machine import Machine
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
+
+
+GFP_KERNEL: Final = 0xD0
+"""What objects are allocated with: may sleep, start I/O, call into file systems (v3.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Slub(Allocator):
         # Window: the page allocation may sleep; this CPU may get a slab by other means meanwhile.
         slab = await self._new_slab(cpu, cache, memcg)
         if slab is None:
+            _slab_out_of_memory(cpu.machine, cache, node)
             return None
         while True:
             installed = await c.install_new(slab)
@@ -304,6 +309,8 @@ class Slub(Allocator):
             counters = await slab.counters()
             if counters.inuse == 0:
                 empty.append(slab)
+            else:
+                _list_slab_objects(cpu.machine, cache, slab, counters.inuse)
         if empty:
             await node.take_empty(empty)
             for slab in empty:
@@ -328,6 +335,32 @@ class Slub(Allocator):
         objects = sum(node.total_objects for node in cache.nodes)
         free = sum(slab.objects - slab.inuse for node in cache.nodes for slab in node.partial)
         return SlabInfo(objects - free, objects, slabs, slabs)
+
+
+def _list_slab_objects(machine: Machine, cache: KmemCache, slab: Slab, inuse: int) -> None:
+    """What is said of a slab that keeps its cache from being closed; full slabs are on no list, and nothing is said.
+
+    Models list_slab_objects() and slab_err() (mm/slub.c, v3.8), without the lines about each object.
+    """
+    machine.printk(
+        "=" * 77,
+        f"BUG {cache.name} (Not tainted): Objects remaining in {cache.name} on kmem_cache_close()",
+        "-" * 77,
+        f"INFO: Slab {slab.name} objects={slab.objects} used={inuse}",
+    )
+
+
+def _slab_out_of_memory(machine: Machine, cache: KmemCache, node: int | None) -> None:
+    """What is said when there is no memory for a slab.  Models slab_out_of_memory() (mm/slub.c, v3.8)."""
+    shape = _shape(cache)
+    machine.printk(
+        f"SLUB: Unable to allocate memory on node {-1 if node is None else node} (gfp={GFP_KERNEL:#x})",
+        f"  cache: {cache.name}, object size: {cache.spec.object_size}, buffer size: {shape.size}, "
+        f"default order: {shape.order}, min order: {shape.min_order}",
+    )
+    for number, one in enumerate(cache.nodes):
+        free = sum(slab.objects - slab.inuse for slab in one.partial)
+        machine.printk(f"  node {number}: slabs: {one.nr_slabs}, objs: {one.total_objects}, free: {free}")
 
 
 def _shape(cache: KmemCache) -> SlubGeometry:
