@@ -138,9 +138,15 @@ class Machine:
         """
         self.dmesg.extend(lines)
 
-    def new_shrinker(self, name: str) -> vmscan.Shrinker:
-        """A shrinker that memory pressure will ask for objects.  Models register_shrinker()."""
-        shrinker = vmscan.Shrinker(name)
+    def new_shrinker(self, name: str, *, batch: int = vmscan.SHRINK_BATCH) -> vmscan.Shrinker:
+        """A shrinker that memory pressure will ask for objects.  Models register_shrinker().
+
+        Args:
+            name: how reports call it.
+            batch: objects that it is asked for at a time.  It is asked for twice as many as it has at most, so that
+                one with fewer than half a batch is never asked.
+        """
+        shrinker = vmscan.Shrinker(name, batch)
         self.shrinkers.append(shrinker)
         return shrinker
 

@@ -96,7 +96,7 @@ def test_kswapd_frees_unused_objects_of_dead_caches_below_the_low_watermark():
         cpu = machine.cpus[0]
         dentry = await kmem_cache_create(cpu, "dentry", 4096, reclaimable=True, min_partial=0)
         hog = await kmem_cache_create(cpu, "hog", 4096)
-        dcache = machine.new_shrinker("dcache")
+        dcache = machine.new_shrinker("dcache", batch=4)
         web = await mem_cgroup_create(cpu, "web")
         for _ in range(8):
             obj = await kmem_cache_alloc(cpu, dentry, web)
@@ -119,7 +119,7 @@ def test_an_allocation_that_finds_no_memory_reclaims_by_itself():
     async def story(machine: Machine) -> None:
         cpu = machine.cpus[0]
         cache = await kmem_cache_create(cpu, "dentry", 20000, reclaimable=True, min_partial=0)
-        dcache = machine.new_shrinker("dcache")
+        dcache = machine.new_shrinker("dcache", batch=1)
         kept = []
         for _ in range(2):
             obj = await kmem_cache_alloc(cpu, cache)
