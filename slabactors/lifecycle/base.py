@@ -26,7 +26,9 @@ class Lifecycle(ABC):
         creates_in_place: an allocation that finds no child creates it itself when it may sleep (v5), instead of
             asking a kworker and using the root cache meanwhile (3.8).
         publishes_early: the child is in the root's array before its page counter is set up (v5).
-        publishes_locked: it gets there under ``slab_mutex`` (3.14), not after that was given back (3.8).
+        publishes_locked: it gets there under ``slab_mutex``, not after that was given back (v5, 3.8).
+        slot_outlives_list: a child is in the root's array before it is on the list of its memcg, and leaves the list
+            first, both under ``slab_mutex`` (3.14); before, it is the other way round.
         puts_memcg_last: a child that was shut down gives back its memcg when it is done with it (3.10); 3.8 unlinks
             the child afterwards, under a mutex in the memcg.
         frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
@@ -41,6 +43,7 @@ class Lifecycle(ABC):
     creates_in_place: ClassVar[bool] = False
     publishes_early: ClassVar[bool] = False
     publishes_locked: ClassVar[bool] = True
+    slot_outlives_list: ClassVar[bool] = False
     puts_memcg_last: ClassVar[bool] = True
     frees_memcg_by_work: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False

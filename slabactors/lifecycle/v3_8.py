@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from slabactors.kernel.workqueue import cancel_work_sync, queue_work
 from slabactors.lifecycle.base import Lifecycle
@@ -20,6 +20,9 @@ class V38(Lifecycle):
 
     Models "memcg/sl[au]b: shrink dead caches" as it was merged (22933152934f, v3.8): the delayed work and its retry are
     gone, children are made by kworkers only, and destroying a root cancels the works of its children.
+
+    Attributes:
+        initialises_at_offline: the work of a child is initialised when the child is marked dead.
     """
 
     name = "v3.8"
@@ -28,6 +31,7 @@ class V38(Lifecycle):
     puts_memcg_last = False
     frees_memcg_by_work = True
     kmemcg_ids = True
+    initialises_at_offline: ClassVar[bool] = True
 
     async def offline(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """``mem_cgroup_css_offline()``, once; nobody gets a reference of the group any more when it is called."""
@@ -46,8 +50,9 @@ class V38(Lifecycle):
             params = cache.params
             assert params is not None
             await params.set_dead()
-            # Window: dead, and its work was never initialised.
-            await params.destroy.init(self.work_func(params))
+            if self.initialises_at_offline:
+                # Window: dead, and its work was never initialised.
+                await params.destroy.init(self.work_func(params))
             await queue_work(cpu, machine.system_wq, params.destroy)
         await memcg.slab_caches_mutex.unlock()
 

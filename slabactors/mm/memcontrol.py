@@ -470,6 +470,12 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     child = machine.new_child(root, memcg)
     assert child.params is not None
     await machine.lifecycle.register_cache(cpu, child)
+    if machine.lifecycle.slot_outlives_list:
+        await child.params.init_nr_pages()
+        await memcg_register_cache(child.params)
+        await machine.slab_mutex.unlock()
+        await machine.memcg_cache_mutex.unlock()
+        return child
     await memcg.slab_caches_mutex.lock()
     await memcg.link(child)
     await memcg.slab_caches_mutex.unlock()
@@ -490,6 +496,32 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await root.publish(memcg.id, child)
     await machine.memcg_cache_mutex.unlock()
     return child
+
+
+async def memcg_register_cache(params: MemcgCacheParams) -> None:
+    """Let others find a child: through its slot, then through the list of its memcg.  Under slab_mutex.
+
+    Models memcg_register_cache() (mm/memcontrol.c, v3.14).
+    """
+    memcg = params.memcg
+    await memcg.get()
+    await params.root.publish(memcg.id, params.cache)
+    await memcg.slab_caches_mutex.lock()
+    await memcg.link(params.cache)
+    await memcg.slab_caches_mutex.unlock()
+
+
+async def memcg_unregister_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
+    """Let nobody find a child that was shut down: the other way round.  Under slab_mutex.
+
+    Models memcg_unregister_cache() (mm/memcontrol.c, v3.14).
+    """
+    memcg = params.memcg
+    await memcg.slab_caches_mutex.lock()
+    await memcg.unlink(params.cache)
+    await memcg.slab_caches_mutex.unlock()
+    await params.root.clear_slot(memcg.id)
+    await mem_cgroup_put(cpu, memcg)
 
 
 async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, slab_attr_store
+from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, memcg_unregister_cache, slab_attr_store
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -270,10 +270,16 @@ async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
         await machine.slab_mutex.unlock()
         machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
         return complaint or objects_remain
-    await machine.slab_mutex.unlock()
-    # Window: shut down, and still reachable through the root's array.
     params = cache.params
-    if params is not None:
+    if params is None:
+        await machine.slab_mutex.unlock()
+    elif machine.lifecycle.slot_outlives_list:
+        await memcg_unregister_cache(cpu, params)
+        await machine.slab_mutex.unlock()
+        await params.free()
+    else:
+        await machine.slab_mutex.unlock()
+        # Window: shut down, and still reachable through the root's array.
         await memcg_release_cache(cpu, cache)
     await cache.free()
     since = params.memcg.removed_at if params is not None else machine.clock.now
