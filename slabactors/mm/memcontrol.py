@@ -6,8 +6,7 @@ What a generation of the protocol decides (who marks, who queues, who shrinks, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, Clock, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.kernel.debugobjects import DebugObjects
     from slabactors.mm.slab_common import KmemCache
-
-T = TypeVar("T")
 
 
 class MemcgCacheParams(Actor):
@@ -544,32 +541,6 @@ async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:
     await params.free()
     if last:
         await mem_cgroup_put(cpu, memcg)
-
-
-async def slab_attr_store(cpu: Cpu, cache: KmemCache, store: Callable[[KmemCache], Coroutine[Any, Any, T]]) -> T:
-    """Write to a file of a cache in sysfs; what is written to a root is written to each of its children, too.  Sleeps.
-
-    Models slab_attr_store() (mm/slub.c, v3.8).  Deviation: the write to a root is never refused.
-
-    Args:
-        cpu: where the task runs.
-        cache: whose file it is.
-        store: what the write does to one cache.
-
-    Returns:
-        What it returned of the cache itself.
-    """
-    result = await store(cache)
-    if cache.root is None:
-        slab_mutex = cpu.machine.slab_mutex
-        await slab_mutex.lock()
-        index = -1
-        while (slot := await cache.next_child(index)) is not None:
-            index, child = slot
-            # Window: the child is pinned by nothing; its own work may destroy it while it is written to.
-            await store(child)
-        await slab_mutex.unlock()
-    return result
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, memcg_unregister_cache, slab_attr_store
+from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, memcg_unregister_cache
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.mm.allocator import Geometry
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_page import SlabObject
-    from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode
+    from slabactors.mm.slub_cpu import KmemCacheCpu
+    from slabactors.mm.slub_node import KmemCacheNode
 
 
 class KmemCache(Actor):
@@ -53,6 +54,11 @@ class KmemCache(Actor):
 
     def _bare(self) -> bool:
         return not self.memcg_caches
+
+    @operation(writes="geometry")
+    def set_geometry(self, geometry: Geometry) -> None:
+        """``s->min_partial = min``: what was set by sysfs, for new children and for reports."""
+        self.geometry = geometry
 
     def _published(self) -> int:
         return self.published
@@ -217,21 +223,6 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
     return await cpu.machine.allocator.shrink(cpu, cache)
 
 
-async def shrink_store(cpu: Cpu, cache: KmemCache) -> int:
-    """Write 1 to the ``shrink`` file of a cache in sysfs: shrinks it, and the children of a root.  Sleeps.
-
-    Models shrink_store() (mm/slub.c, v3.8).
-
-    Returns:
-        What shrinking the cache itself returned.
-    """
-
-    async def store(one: KmemCache) -> int:
-        return await kmem_cache_shrink(cpu, one)
-
-    return await slab_attr_store(cpu, cache, store)
-
-
 async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     """Destroy a cache; a root destroys its children first.  Sleeps.
 
@@ -271,15 +262,16 @@ async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
         machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
         return complaint or objects_remain
     params = cache.params
-    if params is None:
-        await machine.slab_mutex.unlock()
-    elif machine.lifecycle.slot_outlives_list:
+    withdrawn = machine.lifecycle.slot_outlives_list
+    if params is not None and withdrawn:
         await memcg_unregister_cache(cpu, params)
-        await machine.slab_mutex.unlock()
+    await machine.slab_mutex.unlock()
+    if cache.spec.rcu:
+        await machine.rcu.barrier()
+    # Window: shut down, and before 3.14 still reachable through the root's array.
+    if params is not None and withdrawn:
         await params.free()
-    else:
-        await machine.slab_mutex.unlock()
-        # Window: shut down, and still reachable through the root's array.
+    elif params is not None:
         await memcg_release_cache(cpu, cache)
     await cache.free()
     since = params.memcg.removed_at if params is not None else machine.clock.now

@@ -6,10 +6,13 @@ objects to a slab of two pages.
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from slabactors.actors import sleep
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
 from slabactors.mm.memcontrol import (
@@ -27,13 +30,10 @@ from slabactors.mm.slab_common import (
     kmem_cache_destroy,
     kmem_cache_free,
     kmem_cache_shrink,
-    shrink_store,
 )
 from slabactors.mm.slab_page import SlabObject
+from slabactors.mm.slub import Slub
 from tests.support import Played, play
-
-SIZE = 264
-"""Bytes that an object of 256 takes when there is a constructor: the free pointer lies behind it."""
 
 
 class Group:
@@ -84,6 +84,10 @@ class Group:
         """Objects in use in the slabs of the child's node, head first."""
         return [slab.inuse for slab in self.child.nodes[0].partial]
 
+    def frozen(self, cpu: int) -> list[int]:
+        """Objects in use in the slabs of a CPU's partial list."""
+        return [entry.slab.inuse for entry in self.child.cpu_slabs[cpu].partial]
+
     def private(self, cache: KmemCache, cpu: int = 0) -> int:
         """Objects on a CPU's private freelist."""
         return len(cache.cpu_slabs[cpu].freelist)
@@ -94,10 +98,10 @@ class Group:
         return info.active_objs, info.num_objs, info.num_slabs
 
 
-async def accounted_group(machine: Machine, *, size: int = SIZE, limit: int = 1 << 30) -> Group:
+async def accounted_group(machine: Machine, *, size: int = 256, ctor: bool = True, limit: int = 1 << 30) -> Group:
     """A group whose limit was set before any task joined it."""
     cpu = machine.cpus[0]
-    root = await kmem_cache_create(cpu, "spec0", size)
+    root = await kmem_cache_create(cpu, "spec0", size, ctor=ctor)
     memcg = await mem_cgroup_create(cpu, "a", accounted=False)
     assert await memcg_update_kmem_limit(cpu, memcg, limit)
     return Group(machine, root, memcg)
@@ -106,6 +110,16 @@ async def accounted_group(machine: Machine, *, size: int = SIZE, limit: int = 1 
 async def kworkers_finish() -> None:
     """Time passes only when nothing else can move."""
     await sleep(1)
+
+
+async def shrink_file(cpu: Cpu, cache: KmemCache) -> None:
+    """``echo 1 > /sys/kernel/slab/<cache>/shrink``."""
+    await cast("Slub", cpu.machine.allocator).store(cpu, cache, "shrink", 1)
+
+
+def slabs_cpu_partial(cpu: Cpu, cache: KmemCache) -> str:
+    """``cat /sys/kernel/slab/<cache>/slabs_cpu_partial``."""
+    return cast("Slub", cpu.machine.allocator).attribute(cpu.machine, cache, "slabs_cpu_partial")
 
 
 def clean(story, *, lifecycle_name: str = "v3.8", cpus: int = 4, **config) -> Played:
@@ -163,7 +177,7 @@ def test_the_founding_patch_comes_back_every_minute_until_the_last_object_is_gon
     async def story(machine: Machine) -> None:
         group = await two_slabs(machine)
         await group.f(2, 20)
-        assert [slab.inuse for slab in group.child.cpu_slabs[0].partial] == [12]
+        assert group.frozen(0) == [12]
         removed = machine.clock.now
         await mem_cgroup_rmdir(machine.cpus[0], group.memcg)
         assert (group.nr_pages, group.pending, group.runs) == (4, True, 0)
@@ -211,7 +225,7 @@ def test_as_released_a_dead_cache_is_immortal_until_somebody_shrinks_it_through_
             assert group.params.dead
         await kmem_cache_shrink(cpu, group.root)
         assert (group.nr_pages, group.listed) == (4, [0, 0])
-        assert await shrink_store(cpu, group.child) == 0
+        await shrink_file(cpu, group.child)
         assert (group.nr_pages, group.pending, group.listed) == (0, True, [])
         await kworkers_finish()
         assert group.runs == 2
@@ -230,7 +244,7 @@ def test_writing_to_the_shrink_file_of_a_root_reaches_its_children():
         await kworkers_finish()
         await group.f(2, 41)
         assert (group.nr_pages, group.pending) == (4, False)
-        await shrink_store(cpu, group.root)
+        await shrink_file(cpu, group.root)
         assert (group.nr_pages, group.pending) == (0, True)
         await kworkers_finish()
         assert group.child.tombstone is not None
@@ -266,7 +280,7 @@ def test_a_group_near_its_limit_gets_a_smaller_slab_and_then_none(cpus):
 
     async def story(machine: Machine) -> None:
         cpu = machine.cpus[0]
-        group = await accounted_group(machine, size=1000, limit=65536)
+        group = await accounted_group(machine, size=1000, ctor=False, limit=65536)
         await memcg_create_kmem_cache(cpu, group.root, group.memcg)
         assert (group.root.geometry.order, group.root.geometry.objects) == (2, 16)
         assert await group.memcg.charge(15)  # as the stacks of threads are charged
@@ -296,8 +310,8 @@ def test_a_cache_that_still_has_objects_survives_being_destroyed_and_cannot_be_d
 
     async def story(machine: Machine) -> None:
         cpu = machine.cpus[0]
-        cache = await kmem_cache_create(cpu, "spec0", SIZE)
-        await kmem_cache_create(cpu, "younger", SIZE)
+        cache = await kmem_cache_create(cpu, "spec0", 256, ctor=True)
+        await kmem_cache_create(cpu, "younger", 256)
         node = cache.nodes[0]
         objects = []
         for _ in range(100):
@@ -334,7 +348,7 @@ def test_a_failed_destroy_releases_the_empty_slabs():
 
     async def story(machine: Machine) -> None:
         cpu = machine.cpus[0]
-        cache = await kmem_cache_create(cpu, "spec0", SIZE)
+        cache = await kmem_cache_create(cpu, "spec0", 256, ctor=True)
         held = []
         for _ in range(45):
             obj = await kmem_cache_alloc(cpu, cache)
@@ -389,17 +403,16 @@ def test_objects_of_a_dead_cache_freed_by_another_cpu_keep_its_pages(lifecycle_n
         assert child.cpu_slabs[0].page is None
         assert (child.nodes[0].nr_slabs, group.listed, group.nr_pages, group.pending) == (1, [], 2, retries)
         await group.f(0, 0, cpu=3)
-        c = child.cpu_slabs[3]
-        assert ([slab.inuse for slab in c.partial], c.pobjects) == ([30], 1)
+        assert (group.frozen(3), slabs_cpu_partial(cpu0, child)) == ([30], "1(1) C3=1(1)")
         await group.f(1, 30, cpu=3)
-        assert ([slab.inuse for slab in c.partial], c.pobjects) == ([0], 1)
+        assert (group.frozen(3), slabs_cpu_partial(cpu0, child)) == ([0], "1(1) C3=1(1)")
         assert (child.nodes[0].nr_slabs, group.listed, group.nr_pages, group.pending) == (1, [], 2, retries)
         if retries:
             await sleep(61 * HZ)
         else:
             await sleep(3600 * HZ)
             assert (group.nr_pages, group.pending) == (2, False)
-            await shrink_store(cpu3, child)
+            await shrink_file(cpu3, child)
             assert (group.nr_pages, group.pending) == (0, True)
             await kworkers_finish()
         assert child.tombstone is not None
