@@ -28,7 +28,11 @@ from slabactors.scenario import Machine, scenario
 
 
 @scenario(
-    title="nothing but the reaper empties a dead cache", lifecycle="v3.8", allocator="slab-3.8", time="quiescent", cpus=2
+    title="nothing but the reaper empties a dead cache",
+    lifecycle="v3.8",
+    allocator="slab-3.8",
+    time="quiescent",
+    cpus=2,
 )
 async def reaper(machine: Machine, *, objects: int = 16, object_size: int = 256, seconds: int = 1) -> None:
     cpu0 = machine.cpus[0]
