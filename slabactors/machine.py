@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ from slabactors.mm.slab_page import SlabPage
 
 SETTLE_JIFFIES = 2 * RETRY_JIFFIES + 5_000
 """How long the second act of a run may last: two retry periods and their timer slack."""
+
+
+DMESG_LINES_MAX = 1000
+"""How many lines of the kernel's log are kept: the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +70,17 @@ class Machine:
 
     Attributes:
         cpus: its CPUs.
-        caches: every cache ever made, children among them; for reports and checkers.
+        caches: every cache ever made, children among them, in the order of ``slab_caches`` from its end; for reports
+            and checkers.
         slab_caches: the caches that are not being destroyed, newest first; ``slab_mutex`` protects it.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
+        dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
     """
 
-    reports = ("destroyed",)
+    reports = ("destroyed", "dmesg")
     """What nothing that happens depends on; see `slabactors.actors.Actor.reports`."""
 
     def __init__(self, clock: Clock, lifecycle: Lifecycle, config: MachineConfig) -> None:
@@ -99,6 +106,7 @@ class Machine:
         self.slabs: dict[SlabPage, None] = {}
         self.memcgs: list[MemCgroup] = []
         self.destroyed: list[tuple[str, int]] = []
+        self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
 
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
@@ -131,9 +139,27 @@ class Machine:
         self.caches.append(cache)
         self.slab_caches.insert(0, cache)
 
-    def new_shrinker(self, name: str) -> vmscan.Shrinker:
-        """A shrinker that memory pressure will ask for objects.  Models register_shrinker()."""
-        shrinker = vmscan.Shrinker(name)
+    def list_again(self, cache: KmemCache) -> None:
+        """``list_add(&s->list, &slab_caches)`` of a cache that could not be destroyed.  Under slab_mutex."""
+        self.caches.remove(cache)
+        self._list(cache)
+
+    def printk(self, *lines: str) -> None:
+        """``printk()``: lines for the kernel's log.
+
+        Deviation: actors go by name, not by address, and no rate is limited.
+        """
+        self.dmesg.extend(lines)
+
+    def new_shrinker(self, name: str, *, batch: int = vmscan.SHRINK_BATCH) -> vmscan.Shrinker:
+        """A shrinker that memory pressure will ask for objects.  Models register_shrinker().
+
+        Args:
+            name: how reports call it.
+            batch: objects that it is asked for at a time.  It is asked for twice as many as it has at most, so that
+                one with fewer than half a batch is never asked.
+        """
+        shrinker = vmscan.Shrinker(name, batch)
         self.shrinkers.append(shrinker)
         return shrinker
 

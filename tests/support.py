@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from slabactors.explore.footprints import FootprintCheck
 from slabactors.explore.strategy import RandomWalk
 from slabactors.lifecycle import lifecycle
 from slabactors.machine import SETTLE_JIFFIES, Machine, MachineConfig

@@ -14,7 +14,7 @@ empty one in any free path.
 from __future__ import annotations
 
 from slabactors.actors import prepare
-from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
+from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
 from slabactors.scenario import Machine, scenario
 
@@ -24,6 +24,7 @@ async def emptied(machine: Machine, *, objects: int = 3, object_size: int = 1000
     cpu0 = machine.cpus[0]
     dentry = prepare(kmem_cache_create(cpu0, "dentry", object_size))
     web = prepare(mem_cgroup_create(cpu0, "web"))
+    prepare(memcg_create_kmem_cache(cpu0, dentry, web))  # its child is there before the story begins
     held = [prepare(kmem_cache_alloc(cpu0, dentry, web)) for _ in range(objects)]
     for obj in held:
         assert obj is not None

@@ -16,7 +16,7 @@ from __future__ import annotations
 from slabactors.actors import parallel, prepare, sleep
 from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.jiffies import HZ
-from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
+from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
 from slabactors.mm.slab_page import SlabObject
 from slabactors.scenario import Machine, scenario
@@ -33,6 +33,7 @@ async def freed_later(machine: Machine, *, objects: int = 4, object_size: int = 
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
     dentry = prepare(kmem_cache_create(cpu0, "dentry", object_size))
     web = prepare(mem_cgroup_create(cpu0, "web"))
+    prepare(memcg_create_kmem_cache(cpu0, dentry, web))  # its child is there before the story begins
     held = []
     for number in range(objects):
         obj = prepare(kmem_cache_alloc(machine.cpus[number % machine.config.cpus], dentry, web))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from slabactors.actors import parallel, prepare
 from slabactors.kernel.cpu import Cpu
-from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
+from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import KmemCache, kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_shrink
 from slabactors.scenario import Machine, scenario
 
@@ -37,8 +37,9 @@ async def memory_pressure(machine: Machine, *, dentries: int = 2, min_partial: i
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
     dentry = prepare(kmem_cache_create(cpu0, "dentry", 4000, reclaimable=True, min_partial=min_partial))
     hog = prepare(kmem_cache_create(cpu0, "hog", 8192, min_partial=min_partial))
-    dcache = machine.new_shrinker("dcache")
+    dcache = machine.new_shrinker("dcache", batch=2)  # the kernel's 128 would never ask for so few
     web = prepare(mem_cgroup_create(cpu0, "web"))
+    prepare(memcg_create_kmem_cache(cpu0, dentry, web))  # its child is there before the story begins
     cache = dentry
     for _ in range(dentries):
         obj = await kmem_cache_alloc(cpu0, dentry, web)

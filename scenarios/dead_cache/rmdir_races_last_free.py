@@ -18,7 +18,7 @@ default of 0 stands for the allocators that do give it back, 5 for SLUB of 3.8, 
 from __future__ import annotations
 
 from slabactors.actors import parallel, prepare
-from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
+from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_shrink
 from slabactors.scenario import Machine, scenario
 
@@ -28,6 +28,7 @@ async def rmdir_races_last_free(machine: Machine, *, min_partial: int = 0) -> No
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
     dentry = prepare(kmem_cache_create(cpu0, "dentry", 1000, min_partial=min_partial))
     web = prepare(mem_cgroup_create(cpu0, "web"))
+    prepare(memcg_create_kmem_cache(cpu0, dentry, web))  # its child is there before the story begins
     obj = prepare(kmem_cache_alloc(cpu0, dentry, web))
     assert obj is not None
     prepare(kmem_cache_shrink(cpu0, obj.slab.cache))  # puts the slab on the node's list, where a free can empty it

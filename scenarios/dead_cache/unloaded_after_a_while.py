@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from slabactors.actors import prepare, sleep
 from slabactors.kernel.jiffies import HZ
-from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
+from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
 from slabactors.scenario import Machine, scenario
 
@@ -27,6 +27,7 @@ async def unloaded_after_a_while(machine: Machine, *, seconds: int = 2) -> None:
     cpu0, cpu1 = machine.cpus[0], machine.cpus[-1]
     module = prepare(kmem_cache_create(cpu0, "module", 1000))
     web = prepare(mem_cgroup_create(cpu0, "web"))
+    prepare(memcg_create_kmem_cache(cpu0, module, web))  # its child is there before the story begins
     obj = prepare(kmem_cache_alloc(cpu0, module, web))
     assert obj is not None
     prepare(kmem_cache_free(cpu0, obj))

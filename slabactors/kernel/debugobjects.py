@@ -31,6 +31,15 @@ class DebugObjects:
                 "queueing of an uninitialised work item",
             )
 
+    def cancel_uninitialised(self, name: str) -> None:
+        """An item is cancelled that nobody has initialised.  lockdep's ``INFO: trying to register non-static key``."""
+        if self.enabled:
+            _report(
+                Kind.UNINITIALISED_WORK,
+                f"lockdep: trying to register a non-static key: {name} is cancelled and was never initialised",
+                "cancelling of an uninitialised work item",
+            )
+
     def free_active(self, name: str) -> None:
         """Memory that holds an active item is freed.  ``ODEBUG: free active``."""
         if self.enabled:

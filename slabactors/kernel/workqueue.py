@@ -135,7 +135,13 @@ class Work(Timed):
 
         Returns:
             What it was, and how often it had been queued.
+
+        Raises:
+            KernelBug: ``uninitialised-work`` when no initialisation has run: flushing it would tell lockdep of a lock
+                without a class.
         """
+        if not self.initialised:
+            self.debug.cancel_uninitialised(self.name)
         queueings = self.queueings
         if self.deadline is not None:
             self.deadline = None

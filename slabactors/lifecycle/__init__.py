@@ -16,6 +16,9 @@ from slabactors.lifecycle.mutants import (
 )
 from slabactors.lifecycle.pre_patch import PrePatch
 from slabactors.lifecycle.repaired import Repaired
+from slabactors.lifecycle.v3_8 import V38
+from slabactors.lifecycle.v3_10 import V310
+from slabactors.lifecycle.v3_14 import V314
 from slabactors.lifecycle.v5 import V5
 from slabactors.lifecycle.verify_dead import VerifyDead
 
@@ -25,6 +28,9 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         PrePatch,
         VerifyDead,
         V5,
+        V38,
+        V310,
+        V314,
         Repaired,
         NoPendingCheck,
         DestroyAfterShrink,

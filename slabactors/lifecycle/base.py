@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slabactors.kernel.workqueue import WorkFunction
-from slabactors.mm.slab_common import kmem_cache_destroy
+from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -26,6 +26,14 @@ class Lifecycle(ABC):
         creates_in_place: an allocation that finds no child creates it itself when it may sleep (v5), instead of
             asking a kworker and using the root cache meanwhile (3.8).
         publishes_early: the child is in the root's array before its page counter is set up (v5).
+        publishes_locked: it gets there under ``slab_mutex``, not after that was given back (v5, 3.8).
+        slot_outlives_list: a child is in the root's array before it is on the list of its memcg, and leaves the list
+            first, both under ``slab_mutex`` (3.14); before, it is the other way round.
+        puts_memcg_last: a child that was shut down gives back its memcg when it is done with it (3.10); 3.8 unlinks
+            the child afterwards, under a mutex in the memcg.
+        frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
+        kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
+            (3.8), and not the id of their css (v5).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
     """
 
@@ -34,6 +42,11 @@ class Lifecycle(ABC):
     verifies_every_free: ClassVar[bool] = False
     creates_in_place: ClassVar[bool] = False
     publishes_early: ClassVar[bool] = False
+    publishes_locked: ClassVar[bool] = True
+    slot_outlives_list: ClassVar[bool] = False
+    puts_memcg_last: ClassVar[bool] = True
+    frees_memcg_by_work: ClassVar[bool] = False
+    kmemcg_ids: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
 
     def work_func(self, params: MemcgCacheParams) -> WorkFunction:
@@ -58,17 +71,22 @@ class Lifecycle(ABC):
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """The destroy work of a child runs on a kworker."""
 
-    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> None:
+    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> str | None:
         """A root cache is about to be destroyed.  Sleeps.
 
         Models kmem_cache_destroy_memcg_children() of the v5 series, 13/18: nothing is cancelled.
+
+        Returns:
+            What the kernel complains of, when a child still has objects: see `try_destroy`.
         """
         machine = cpu.machine
+        complaint = None
         await machine.set_limit_mutex.lock()
         children = await root.children()
         for child in children:
-            await kmem_cache_destroy(cpu, child)
+            complaint = await try_destroy(cpu, child) or complaint
         await machine.set_limit_mutex.unlock()
+        return complaint
 
 
 def _work_func(lifecycle: Lifecycle, params: MemcgCacheParams, cpu: Cpu) -> Coroutine[Any, Any, None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slabactors.kernel.workqueue import disable_work_sync, queue_delayed_work
 from slabactors.lifecycle.base import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
-from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
+from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink, try_destroy
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -62,12 +62,14 @@ class Repaired(Lifecycle):
             await kmem_cache_destroy(cpu, params.cache)
             await root.child_gone()
 
-    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> None:
+    async def destroy_children(self, cpu: Cpu, root: KmemCache) -> str | None:
         """Claim child after child, and wait for those that their own works have claimed."""
         machine = cpu.machine
+        complaint = None
         while (child := await root.claim_any()) is not None:
             assert child.params is not None
             await disable_work_sync(machine.system_wq, child.params.destroy)
-            await kmem_cache_destroy(cpu, child)
+            complaint = await try_destroy(cpu, child) or complaint
             await root.child_gone()
         await root.wait_childless()
+        return complaint

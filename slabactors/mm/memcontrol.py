@@ -17,6 +17,7 @@ from slabactors.mm.page_alloc import PAGE_SIZE
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.kernel.debugobjects import DebugObjects
+    from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
 
 
@@ -118,30 +119,71 @@ class MemCgroup(Actor):
 
     Args:
         name: the directory's name.
-        number: the index of its children in every root's array.
+        clock: virtual time, for the work that frees it.
+        debug: debugobjects.
+
+    Attributes:
+        id: the index of its children in every root's array; -1 as long as kernel memory is not accounted.
+        active: kernel memory is accounted.  Switched on while the group has no tasks, so that no task of it sees that
+            change.
         limit: of kernel memory, in bytes; None for none.
+        usage: bytes of kernel memory charged.
+        cgroups: who gets the number back when the group is freed; None when it is not given back.
     """
 
     role = "mem_cgroup"
     reports = ("failcnt", "removed_at")
 
-    def __init__(self, name: str, number: int, limit: int | None) -> None:
+    def __init__(self, name: str, clock: Clock, debug: DebugObjects) -> None:
         super().__init__(f"memcg {name}")
         self.label = name
-        self.id = number
-        self.limit = limit
+        self.id = -1
+        self.active = False
+        self.cgroups: Cgroups | None = None
+        self.limit: int | None = None
         self.usage = 0
         self.failcnt = 0
         self.online = True
         self.removed_at = 0
         """Jiffies; for reports."""
         self.dead = False
-        self.kmem_reference = True
-        self.references = 2
+        self.kmem_reference = False
+        self.references = 1
         self.slab_caches_mutex = Mutex(f"{self.name}.slab_caches_mutex", self)
+        self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self)
         self.caches: list[KmemCache] = []
 
-    @operation(writes="usage")
+    @operation
+    def activate(self, number: int, limit: int | None, cgroups: Cgroups | None) -> None:
+        """``memcg_kmem_set_active(memcg)``: kernel memory is accounted from here on, and pins the group.
+
+        Args:
+            number: the index of its children.
+            limit: bytes; None for none.
+            cgroups: who gets the number back, if it is given back.
+        """
+        self.account(number, limit, cgroups)
+
+    def account(self, number: int, limit: int | None, cgroups: Cgroups | None) -> None:
+        """As `activate`, for a group that nobody has seen yet."""
+        self.id, self.limit, self.cgroups = number, limit, cgroups
+        self.active = self.kmem_reference = True
+        self.references += 1
+
+    @operation(writes="limit", reads="active usage")
+    def set_limit(self, limit: int | None) -> bool:
+        """``res_counter_set_limit(&memcg->kmem)``: false when more than that is charged."""
+        if limit is not None and self.usage > limit:
+            return False
+        self.limit = limit
+        return True
+
+    @operation(reads="active")
+    def is_active(self) -> bool:
+        """``memcg_kmem_is_active()``."""
+        return self.active
+
+    @operation(writes="usage", reads="limit")
     def charge(self, pages: int) -> bool:
         """``res_counter_charge(&memcg->kmem)``: false at the limit."""
         bytes_charged = pages * PAGE_SIZE
@@ -254,32 +296,109 @@ class Cgroups(Actor):
     def __init__(self) -> None:
         super().__init__("cgroups")
         self.made = 0
+        self.limited: list[int] = []
+        """Numbers of groups with kernel memory accounting, where these have numbers of their own."""
 
-    @operation
+    @operation(writes="css_ids")
     def new_id(self) -> int:
         """``alloc_css_id()``: never reused in a run."""
         self.made += 1
         return self.made
 
+    @operation(writes="kmemcg_ids")
+    def reserve_id(self) -> int:
+        """``ida_simple_get(&kmem_limited_groups)``: the smallest free number, from 0."""
+        number = next(number for number in range(len(self.limited) + 1) if number not in self.limited)
+        self.limited = sorted([*self.limited, number])
+        return number
 
-async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None) -> MemCgroup:
-    """Make a memcg with kernel memory accounting on.
+    @operation(writes="kmemcg_ids")
+    def release_id(self, number: int) -> None:
+        """``ida_simple_remove(&kmem_limited_groups)``: another group may have the number from here on."""
+        self.limited.remove(number)
+
+
+async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, accounted: bool = True) -> MemCgroup:
+    """Make a memcg, with kernel memory accounting on unless told otherwise.
+
+    Models mem_cgroup_css_alloc() and memcg_propagate_kmem() (mm/memcontrol.c, v3.8), which switches accounting on in a
+    group whose parent has it.
 
     Args:
         cpu: where the task runs.
         name: the directory's name.
         limit: of kernel memory, in bytes; None for none.
+        accounted: kernel memory is accounted from the start; otherwise from the first limit on, see
+            `memcg_update_kmem_limit`.
     """
-    number = await cpu.machine.cgroups.new_id()
-    memcg = MemCgroup(name, number, limit)
-    cpu.machine.memcgs.append(memcg)
+    machine = cpu.machine
+    memcg = MemCgroup(name, machine.clock, machine.debugobjects)
+    if accounted:
+        number, cgroups = await _number(machine)
+        memcg.account(number, limit, cgroups)
+    machine.memcgs.append(memcg)
     return memcg
 
 
-async def mem_cgroup_put(memcg: MemCgroup) -> None:
-    """Drop a reference and free the memcg with the last.  Models mem_cgroup_put() (mm/memcontrol.c, v3.8)."""
-    if await memcg.put():
-        await memcg.free()
+async def _number(machine: Machine) -> tuple[int, Cgroups | None]:
+    """The index that a group's children get, and who gets it back when the group is freed."""
+    cgroups = machine.cgroups
+    if machine.lifecycle.kmemcg_ids:
+        return await cgroups.reserve_id(), cgroups
+    return await cgroups.new_id(), None
+
+
+async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None) -> bool:
+    """Set the limit of kernel memory; the first one switches accounting on.  Sleeps.
+
+    Models memcg_update_kmem_limit() (mm/memcontrol.c, v3.8).
+    Deviation: whether the group has tasks or children, which forbid the first limit, is for the caller to know.
+
+    Args:
+        cpu: where the task runs.
+        memcg: the group.
+        limit: bytes; None for none, which switches nothing on.
+
+    Returns:
+        False when the group has charged more than that.
+    """
+    machine = cpu.machine
+    await machine.set_limit_mutex.lock()
+    if await memcg.is_active():
+        done = await memcg.set_limit(limit)
+    else:
+        done = True
+        if limit is not None:
+            number, cgroups = await _number(machine)
+            await memcg.activate(number, limit, cgroups)
+    await machine.set_limit_mutex.unlock()
+    return done
+
+
+async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup) -> None:
+    """Drop a reference; with the last the memcg is freed, at once or by a kworker.  Any context.
+
+    Models mem_cgroup_put(), free_rcu() and free_work() (mm/memcontrol.c, v3.8).
+    Deviation: no grace period passes before that work is queued.
+    """
+    if not await memcg.put():
+        return
+    if not cpu.machine.lifecycle.frees_memcg_by_work:
+        await mem_cgroup_free(memcg)
+        return
+
+    async def free_work(cpu: Cpu) -> None:
+        await mem_cgroup_free(memcg)
+
+    await memcg.work_freeing.init(free_work)
+    await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
+
+
+async def mem_cgroup_free(memcg: MemCgroup) -> None:
+    """Give back the memcg's number, then its memory.  Models __mem_cgroup_free() (mm/memcontrol.c, v3.8)."""
+    if memcg.cgroups is not None:
+        await memcg.cgroups.release_id(memcg.id)
+    await memcg.free()
 
 
 async def mem_cgroup_rmdir(cpu: Cpu, memcg: MemCgroup) -> None:
@@ -290,9 +409,9 @@ async def mem_cgroup_rmdir(cpu: Cpu, memcg: MemCgroup) -> None:
     memcg.removed_at = cpu.machine.clock.now
     await cpu.machine.lifecycle.offline(cpu, memcg)
     if await memcg.mark_dead():
-        await mem_cgroup_put(memcg)
+        await mem_cgroup_put(cpu, memcg)
     # Window: the group has no name any more; its children, their pages and queued creations keep it.
-    await mem_cgroup_put(memcg)
+    await mem_cgroup_put(cpu, memcg)
 
 
 # -- child caches ------------------------------------------------------------------------------------------------------
@@ -303,6 +422,8 @@ async def memcg_kmem_get_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup, *, m
 
     Models __memcg_kmem_get_cache() (mm/memcontrol.c, v3.8; v5 creates in place when the caller may sleep).
     """
+    if not memcg.active:
+        return root
     child = await root.read_slot(memcg.id)
     if child is not None:
         return child
@@ -325,7 +446,7 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
 
     async def memcg_create_cache_work_func(cpu: Cpu) -> None:
         await memcg_create_kmem_cache(cpu, root, memcg)
-        await mem_cgroup_put(memcg)
+        await mem_cgroup_put(cpu, memcg)
 
     await request.init(memcg_create_cache_work_func)
     await queue_work(cpu, machine.system_wq, request)
@@ -351,6 +472,12 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     child = machine.new_child(root, memcg)
     assert child.params is not None
     await machine.lifecycle.register_cache(cpu, child)
+    if machine.lifecycle.slot_outlives_list:
+        await child.params.init_nr_pages()
+        await memcg_register_cache(child.params)
+        await machine.slab_mutex.unlock()
+        await machine.memcg_cache_mutex.unlock()
+        return child
     await memcg.slab_caches_mutex.lock()
     await memcg.link(child)
     await memcg.slab_caches_mutex.unlock()
@@ -361,28 +488,64 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await root.publish(memcg.id, child)
         # Window: allocations find the child before its page counter is set up.
         await child.params.init_nr_pages()
-    else:
+    elif machine.lifecycle.publishes_locked:
         await child.params.init_nr_pages()
         await root.publish(memcg.id, child)
         await machine.slab_mutex.unlock()
+    else:
+        await machine.slab_mutex.unlock()
+        await child.params.init_nr_pages()
+        await root.publish(memcg.id, child)
     await machine.memcg_cache_mutex.unlock()
     return child
+
+
+async def memcg_register_cache(params: MemcgCacheParams) -> None:
+    """Let others find a child: through its slot, then through the list of its memcg.  Under slab_mutex.
+
+    Models memcg_register_cache() (mm/memcontrol.c, v3.14).
+    """
+    memcg = params.memcg
+    await memcg.get()
+    await params.root.publish(memcg.id, params.cache)
+    await memcg.slab_caches_mutex.lock()
+    await memcg.link(params.cache)
+    await memcg.slab_caches_mutex.unlock()
+
+
+async def memcg_unregister_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
+    """Let nobody find a child that was shut down: the other way round.  Under slab_mutex.
+
+    Models memcg_unregister_cache() (mm/memcontrol.c, v3.14).
+    """
+    memcg = params.memcg
+    await memcg.slab_caches_mutex.lock()
+    await memcg.unlink(params.cache)
+    await memcg.slab_caches_mutex.unlock()
+    await params.root.clear_slot(memcg.id)
+    await mem_cgroup_put(cpu, memcg)
 
 
 async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:
     """Forget a child that was shut down: array slot, list entry, reference, parameters.
 
-    Models memcg_release_cache() (mm/memcontrol.c, v3.10: the memcg is put last).
+    Models memcg_release_cache() (mm/memcontrol.c, v3.10: the memcg is put last; v3.8 as the lifecycle has it).
     """
     params = cache.params
     assert params is not None
     memcg = params.memcg
+    last = cpu.machine.lifecycle.puts_memcg_last
     await params.root.clear_slot(memcg.id)
+    # Window: on the memcg's list, and not in the root's array any more.
+    if not last:
+        await mem_cgroup_put(cpu, memcg)
+        # Window: if that was the last reference, the memcg and its mutex are gone.
     await memcg.slab_caches_mutex.lock()
     await memcg.unlink(cache)
     await memcg.slab_caches_mutex.unlock()
     await params.free()
-    await mem_cgroup_put(memcg)
+    if last:
+        await mem_cgroup_put(cpu, memcg)
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
@@ -404,7 +567,7 @@ async def memcg_uncharge_slab(cpu: Cpu, memcg: MemCgroup | None, order: int) -> 
     Models memcg_uncharge_kmem() (mm/memcontrol.c, v3.8).
     """
     if memcg is not None and await memcg.uncharge(1 << order):
-        await mem_cgroup_put(memcg)
+        await mem_cgroup_put(cpu, memcg)
 
 
 async def memcg_bind_pages(cache: KmemCache, order: int) -> None:

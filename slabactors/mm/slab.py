@@ -8,12 +8,14 @@ The comments mark the windows between two linearisation points; what the points 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from slabactors.actors import join, start
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.rcu import call_rcu
 from slabactors.mm import slab_reaper
 from slabactors.mm.allocator import Allocator, CacheSpec, SlabInfo
 from slabactors.mm.memcontrol import memcg_bind_pages, memcg_charge_slab, memcg_release_pages, memcg_uncharge_slab
@@ -164,7 +166,14 @@ class SlabAllocator(Allocator):
                 await self._slab_destroy(cpu, cache, slab)
 
     async def _slab_destroy(self, cpu: Cpu, cache: KmemCache, slab: SlabDescriptor) -> None:
-        """Give an empty slab's pages back.  Models slab_destroy() and kmem_freepages() (mm/slab.c, v3.8)."""
+        """Give an empty slab back, in an RCU cache after a grace period.  Models slab_destroy() (mm/slab.c, v3.8)."""
+        if cache.spec.rcu:
+            await call_rcu(cpu, partial(self._freepages, cpu, cache, slab))
+        else:
+            await self._freepages(cpu, cache, slab)
+
+    async def _freepages(self, cpu: Cpu, cache: KmemCache, slab: SlabDescriptor) -> None:
+        """Give an empty slab's pages back.  Models kmem_freepages() and kmem_rcu_free() (mm/slab.c, v3.8)."""
         await memcg_release_pages(cpu, cache, slab.order)
         # Window: if these were the last pages, the cache goes as soon as whoever destroys it gets slab_mutex, and the
         # interrupts of every CPU.

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, CountsDown, Narrow, operation
-from slabactors.errors import Kind
+from slabactors.errors import KernelBug, Kind
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache
+from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, memcg_unregister_cache
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -114,6 +114,12 @@ class KmemCache(Actor):
     def children(self) -> list[KmemCache]:
         """``for_each_memcg_cache_index()``: the children that are in their slots now."""
         return [self.memcg_caches[number] for number in sorted(self.memcg_caches)]
+
+    @operation(reads="memcg_caches")
+    def next_child(self, index: int) -> tuple[int, KmemCache] | None:
+        """``for (i++; i < memcg_limited_groups_array_size; i++)``: the next slot that is filled, with its child."""
+        following = [number for number in self.memcg_caches if number > index]
+        return (min(following), self.memcg_caches[min(following)]) if following else None
 
     @operation(writes="refcount", stale=Kind.DOUBLE_DESTROY)
     def drop_name(self) -> int:
@@ -231,27 +237,66 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
 async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
     """Destroy a cache; a root destroys its children first.  Sleeps.
 
-    Models kmem_cache_destroy() (mm/slab_common.c, v3.8).
+    Models kmem_cache_destroy() (mm/slab_common.c, v3.8), which tells its caller nothing; here a cache that still has
+    objects is reported once the kernel would have gone on: see `try_destroy`.
 
     Raises:
         KernelBug: ``objects-remaining``, ``double-destroy``.
     """
+    complaint = await try_destroy(cpu, cache)
+    if complaint is not None:
+        raise KernelBug(Kind.OBJECTS_REMAINING, complaint, clause="destroy of a cache with objects")
+
+
+async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
+    """As `kmem_cache_destroy`, for callers that go on when a cache, or a child of a root, still has objects.  Sleeps.
+
+    Such a cache has lost its empty slabs and its last name, so that destroying it again does nothing; it goes on
+    working and is the newest of the list of caches.
+
+    Returns:
+        What the kernel complains of, if it does.
+
+    Raises:
+        KernelBug: ``double-destroy``.
+    """
     machine = cpu.machine
-    if cache.root is None:
-        await machine.lifecycle.destroy_children(cpu, cache)
+    complaint = await machine.lifecycle.destroy_children(cpu, cache) if cache.root is None else None
     await machine.slab_mutex.lock()
     if await cache.drop_name() != 0:
         await machine.slab_mutex.unlock()
-        return
+        return complaint
     machine.slab_caches.remove(cache)
-    await machine.allocator.close(cpu, cache)
+    objects_remain = await _close(cpu, cache)
+    if objects_remain is not None:
+        machine.list_again(cache)
+        await machine.slab_mutex.unlock()
+        machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
+        return complaint or objects_remain
+    params = cache.params
+    withdrawn = machine.lifecycle.slot_outlives_list
+    if params is not None and withdrawn:
+        await memcg_unregister_cache(cpu, params)
     await machine.slab_mutex.unlock()
     if cache.spec.rcu:
         await machine.rcu.barrier()
-    # Window: shut down, and still reachable through the root's array.
-    params = cache.params
-    if params is not None:
+    # Window: shut down, and before 3.14 still reachable through the root's array.
+    if params is not None and withdrawn:
+        await params.free()
+    elif params is not None:
         await memcg_release_cache(cpu, cache)
     await cache.free()
     since = params.memcg.removed_at if params is not None else machine.clock.now
     machine.destroyed.append((cache.name, machine.clock.now - since))
+    return complaint
+
+
+async def _close(cpu: Cpu, cache: KmemCache) -> str | None:
+    """Shut a cache down; what the allocator has to say when objects remain."""
+    try:
+        await cpu.machine.allocator.close(cpu, cache)
+    except KernelBug as bug:
+        if bug.kind is not Kind.OBJECTS_REMAINING:
+            raise
+        return bug.message
+    return None

@@ -8,7 +8,7 @@ said by `slabactors.mm.slub_policy`.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from slabactors.actors import join, start
 from slabactors.errors import KernelBug, Kind
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from slabactors.machine import Machine
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
+
+
+GFP_KERNEL: Final = 0xD0
+"""What objects are allocated with: may sleep, start I/O, call into file systems (v3.8)."""
 
 
 class Slub(Allocator):
@@ -89,6 +93,7 @@ class Slub(Allocator):
         # Window: the page allocation may sleep; this CPU may get a slab by other means meanwhile.
         slab = await self._new_slab(cpu, cache, memcg, order, objects, cpu.node if node is None else node)
         if slab is None:
+            _slab_out_of_memory(cpu.machine, cache, node)
             return None
         if self.policy.counts_when_installed:
             await cache.nodes[slab.node].inc_slabs(slab.objects)
@@ -486,6 +491,9 @@ class Slub(Allocator):
         locked = self.policy.closes_under_lock
         listed = await (node.lock() if locked else node.listed())
         seen = await self._looked_at(listed)
+        for slab, inuse in seen:
+            if inuse:
+                self._list_slab_objects(cpu.machine, cache, slab, inuse)
         empty = [slab for slab, inuse in seen if inuse == 0]
         if locked:
             await node.remove_and_unlock(empty)
@@ -494,6 +502,18 @@ class Slub(Allocator):
             await node.take_empty(empty)
         for slab in empty:
             await self._discard(cpu, cache, slab)
+
+    def _list_slab_objects(self, machine: Machine, cache: KmemCache, slab: Slab, inuse: int) -> None:
+        """What is said of a slab that keeps its cache from being closed; full slabs are on no list, and silent.
+
+        Models list_slab_objects() and slab_err() (mm/slub.c, v3.8), without the lines about each object.
+        """
+        machine.printk(
+            "=" * 77,
+            f"BUG {cache.name} (Not tainted): Objects remaining in {cache.name} on {self.policy.close_function}",
+            "-" * 77,
+            f"INFO: Slab {slab.name} objects={slab.objects} used={inuse}",
+        )
 
     # -- sysfs -----------------------------------------------------------------------------------------------------
 
@@ -529,6 +549,19 @@ class Slub(Allocator):
         objects = sum(node.total_objects for node in cache.nodes)
         free = sum(slab.objects - slab.inuse for node in cache.nodes for slab in node.partial)
         return SlabInfo(objects - free, objects, slabs, slabs)
+
+
+def _slab_out_of_memory(machine: Machine, cache: KmemCache, node: int | None) -> None:
+    """What is said when there is no memory for a slab.  Models slab_out_of_memory() (mm/slub.c, v3.8)."""
+    shape = _shape(cache)
+    machine.printk(
+        f"SLUB: Unable to allocate memory on node {-1 if node is None else node} (gfp={GFP_KERNEL:#x})",
+        f"  cache: {cache.name}, object size: {cache.spec.object_size}, buffer size: {shape.size}, "
+        f"default order: {shape.order}, min order: {shape.min_order}",
+    )
+    for number, one in enumerate(cache.nodes):
+        free = sum(slab.objects - slab.inuse for slab in one.partial)
+        machine.printk(f"  node {number}: slabs: {one.nr_slabs}, objs: {one.total_objects}, free: {free}")
 
 
 def _shape(cache: KmemCache) -> SlubGeometry:

@@ -10,7 +10,7 @@ from slabactors.errors import KernelBug, Kind, WorkloadError
 from slabactors.lifecycle import lifecycle
 from slabactors.machine import Machine, MachineConfig
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy, kmem_cache_shrink
+from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_shrink, try_destroy
 from slabactors.mm.slub import Slub
 from slabactors.runtime.sequential import Sequential, Turns
 from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Sense, Set, Shrink, Sleep
@@ -360,29 +360,18 @@ class Player:
         played = self.caches[op.name]
         cpu = self.machine.cpus[0]
         d: Document = {"held_objects": played.held, "held_slabs": len(played.slabs.numbers)}
-        gone = self.driver.run(self._destroy_or_fail(cpu, played.cache, op), cpu.name)
+        complaint = self.driver.run(try_destroy(cpu, played.cache), cpu.name)
         forgotten = played.gone + played.slabs.forget_gone()
         if forgotten:
             d["gone"] = sorted(forgotten)
         del self.caches[op.name]
-        if gone:
+        if complaint is None:
             return {"d": d, "ctr": None, "in_slabinfo": 0}
+        finding = {"kind": Kind.OBJECTS_REMAINING.value, "line": op.line, "message": f"line {op.line}: {complaint}"}
+        self.findings.append(finding)
         self.zombies.append(played)
         left = 1 + sum(1 for other in self.zombies[:-1] if other.cache.name == op.name)
-        return {"d": d} | self._counters(played.cache) | {"in_slabinfo": left, "finding": self.findings[-1]}
-
-    async def _destroy_or_fail(self, cpu: Cpu, cache: KmemCache, op: Destroy) -> bool:
-        """Whether the cache is gone.  A failed destroy drops slab_mutex, complains, and leaves the cache there."""
-        try:
-            await kmem_cache_destroy(cpu, cache)
-        except KernelBug as bug:
-            if bug.kind is not Kind.OBJECTS_REMAINING:
-                raise
-            self.findings.append({"kind": bug.kind.value, "line": op.line, "message": f"line {op.line}: {bug.message}"})
-            if self.machine.slab_mutex.holder is not None:
-                await self.machine.slab_mutex.unlock()
-            return False
-        return True
+        return {"d": d} | self._counters(played.cache) | {"in_slabinfo": left, "finding": finding}
 
     # -- attributes ------------------------------------------------------------------------------------------------
 

@@ -119,12 +119,12 @@ def test_accounting_notices_references_that_are_not_balanced(monkeypatch, mutant
     """Mutants: the last put of a memcg is forgotten, or made twice."""
     original = memcontrol.mem_cgroup_put
 
-    async def forgets(memcg) -> None:
+    async def forgets(cpu, memcg) -> None:
         pass
 
-    async def twice(memcg) -> None:
-        await original(memcg)
-        await original(memcg)
+    async def twice(cpu, memcg) -> None:
+        await original(cpu, memcg)
+        await original(cpu, memcg)
 
     monkeypatch.setattr(memcontrol, "mem_cgroup_put", {"forgets": forgets, "twice": twice}[mutant])
     bug = play(a_life).outcome.bug

@@ -32,6 +32,12 @@ def test_timer_slack_is_that_of_the_booted_kernel(now, delay, expires):
     assert apply_slack(now, delay) == expires
 
 
+@pytest.mark.parametrize("now", [0, 1, 59_999, 123_457, 4294892695])
+def test_a_minute_of_a_thousand_jiffies_a_second_is_late_by_at_most_a_256th(now):
+    """60.00 to 60.23 seconds, whenever it begins."""
+    assert 60_000 <= apply_slack(now, 60_000) - now <= 60_234
+
+
 def test_pending_lasts_from_queueing_until_just_before_the_function_runs():
     """PENDING is set by queueing, refuses a second queueing, and is clear while the function runs."""
     seen = []
@@ -112,6 +118,42 @@ def test_an_item_that_queues_itself_runs_again_and_never_twice_at_once():
         assert not overlaps
         takes = [step.args for step in played.steps if step.operation.name == "take"]
         assert 2 <= len(takes) <= 3
+
+
+def test_an_item_queued_while_it_runs_goes_to_the_cpu_that_runs_it():
+    """Queued from inside it is pending, on the list of its own CPU, and refused to others; from outside likewise."""
+    seen = []
+
+    async def story(machine: Machine) -> None:
+        cpu0, cpu1 = machine.cpus
+        system_wq = machine.system_wq
+        inside, outside = new_work(machine, "inside"), new_work(machine, "outside")
+
+        async def queues_itself(cpu) -> None:
+            if inside.started == 1:
+                queued = await queue_work(cpu, system_wq, inside)
+                again = await queue_work(cpu1, system_wq, inside)
+                assert (queued, again, inside.pending) == (True, False, True)
+                assert system_wq.worklists == [[inside], []]
+            seen.append(("inside", cpu.id))
+
+        async def is_queued(cpu) -> None:
+            if outside.started == 1:
+                assert not outside.pending
+                assert await queue_work(cpu1, system_wq, outside)
+                assert (outside.pending, system_wq.worklists) == (True, [[outside], []])
+            seen.append(("outside", cpu.id))
+
+        for work, function in ((inside, queues_itself), (outside, is_queued)):
+            await work.init(function)
+            await queue_work(cpu0, system_wq, work)
+            await flush_work(system_wq, work)
+
+    played = play(story)
+    assert played.outcome.bug is None, played.outcome.bug
+    assert seen == [("inside", 0), ("inside", 0), ("outside", 0), ("outside", 0)]
+    pairs = [step.operation.name for step in played.steps if step.operation.name in ("take", "done")]
+    assert pairs == ["take", "done"] * 4
 
 
 def test_cancel_takes_back_a_queued_item_an_armed_one_and_waits_for_a_running_one():
