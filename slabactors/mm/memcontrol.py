@@ -123,7 +123,7 @@ class MemCgroup(Actor):
     """
 
     role = "mem_cgroup"
-    reports = ("failcnt", "removed_at")
+    reports = ("failcnt", "max_usage", "removed_at")
 
     def __init__(self, name: str, number: int, limit: int | None) -> None:
         super().__init__(f"memcg {name}")
@@ -131,6 +131,7 @@ class MemCgroup(Actor):
         self.id = number
         self.limit = limit
         self.usage = 0
+        self.max_usage = 0
         self.failcnt = 0
         self.online = True
         self.removed_at = 0
@@ -149,6 +150,7 @@ class MemCgroup(Actor):
             self.failcnt += 1
             return False
         self.usage += bytes_charged
+        self.max_usage = max(self.max_usage, self.usage)
         return True
 
     def _usage(self) -> int:
