@@ -137,18 +137,23 @@ def slabinfo_row(machine: Machine, cache: KmemCache) -> SlabinfoRow:
     own = family[0]
     return SlabinfoRow(
         name=(cache.root or cache).name,
-        active_objs=sum(one.active_objs for one in family),
-        num_objs=sum(one.num_objs for one in family),
+        active_objs=_unsigned(one.active_objs for one in family),
+        num_objs=_unsigned(one.num_objs for one in family),
         objsize=cache.geometry.size,
         objperslab=cache.geometry.objects,
         pagesperslab=1 << cache.geometry.order,
         limit=own.limit,
         batchcount=own.batchcount,
         sharedfactor=own.shared,
-        active_slabs=sum(one.active_slabs for one in family),
-        num_slabs=sum(one.num_slabs for one in family),
-        sharedavail=sum(one.shared_avail for one in family),
+        active_slabs=_unsigned(one.active_slabs for one in family),
+        num_slabs=_unsigned(one.num_slabs for one in family),
+        sharedavail=_unsigned(one.shared_avail for one in family),
     )
+
+
+def _unsigned(counts: Iterable[int]) -> int:
+    """Their sum as an unsigned long: a bug that discards a slab twice makes it huge, not negative."""
+    return sum(counts) % (1 << 64)
 
 
 def format_slabinfo(rows: Iterable[SlabinfoRow], *, headed: bool = True) -> str:
