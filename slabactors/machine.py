@@ -10,6 +10,7 @@ from slabactors.checkers import CHECKERS
 from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.debugobjects import DebugObjects
 from slabactors.kernel.locking import Mutex
+from slabactors.kernel.rcu import Rcu
 from slabactors.kernel.workqueue import Workqueue, kworker
 from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
@@ -81,6 +82,8 @@ class Machine:
         self.slab_mutex = Mutex("slab_mutex")
         self.memcg_cache_mutex = Mutex("memcg_cache_mutex")
         self.set_limit_mutex = Mutex("set_limit_mutex")
+        self.flush_lock = Mutex("flush_lock")
+        self.rcu = Rcu()
         self.cgroups = Cgroups()
         self.debugobjects = DebugObjects(enabled=config.debugobjects)
         self.allocator = models.allocator(config.allocator)

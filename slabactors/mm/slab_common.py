@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from slabactors.mm.allocator import Geometry
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_page import SlabObject
-    from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode
+    from slabactors.mm.slub_cpu import KmemCacheCpu
+    from slabactors.mm.slub_node import KmemCacheNode
 
 
 class KmemCache(Actor):
@@ -53,6 +54,11 @@ class KmemCache(Actor):
 
     def _bare(self) -> bool:
         return not self.memcg_caches
+
+    @operation(writes="geometry")
+    def set_geometry(self, geometry: Geometry) -> None:
+        """``s->min_partial = min``: what was set by sysfs, for new children and for reports."""
+        self.geometry = geometry
 
     def _published(self) -> int:
         return self.published
@@ -228,6 +234,8 @@ async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
         return
     await machine.allocator.close(cpu, cache)
     await machine.slab_mutex.unlock()
+    if cache.spec.rcu:
+        await machine.rcu.barrier()
     # Window: shut down, and still reachable through the root's array.
     params = cache.params
     if params is not None:

@@ -1,21 +1,27 @@
-"""SLUB's paths: allocate, free, flush, shrink, close (mm/slub.c, v3.8).
+"""SLUB's paths: allocate, free, flush, shrink, close (mm/slub.c, v3.8, v3.10 and v6.1).
 
 The comments mark the windows between two linearisation points; what the points are is said by the operations in
-`slabactors.mm.slub_cpu` and `slabactors.mm.slub_slab`.
+`slabactors.mm.slub_cpu`, `slabactors.mm.slub_node` and `slabactors.mm.slub_slab`.  What differs between releases is
+said by `slabactors.mm.slub_policy`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from slabactors.actors import join, start
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.rcu import call_rcu
+from slabactors.mm import slub_sysfs
 from slabactors.mm.allocator import Allocator, CacheSpec, SlabInfo
 from slabactors.mm.memcontrol import memcg_bind_pages, memcg_charge_slab, memcg_release_pages, memcg_uncharge_slab
 from slabactors.mm.page_alloc import alloc_pages
 from slabactors.mm.slab_page import SlabObject
-from slabactors.mm.slub_cpu import KmemCacheCpu, KmemCacheNode
+from slabactors.mm.slub_bulk import one_slab_from_the_end
+from slabactors.mm.slub_cpu import KmemCacheCpu
+from slabactors.mm.slub_node import KmemCacheNode
+from slabactors.mm.slub_policy import Flush, Pull, ShrinkOrder, SlubPolicy
 from slabactors.mm.slub_sizes import SlubGeometry, geometry
 from slabactors.mm.slub_slab import Freed, Slab
 
@@ -26,22 +32,8 @@ if TYPE_CHECKING:
     from slabactors.mm.slab_common import KmemCache
 
 
-@dataclass(frozen=True, slots=True)
-class SlubPolicy:
-    """What differs between releases.
-
-    Attributes:
-        name: the allocator model's name.
-        counts_first_slab: whether the objects of the first slab taken from the node's list count towards what an
-            allocation takes at once (3.9 and later), or are not seen any more when they are counted (3.8).
-    """
-
-    name: str
-    counts_first_slab: bool = False
-
-
 class Slub(Allocator):
-    """The SLUB allocator, see `slabactors.mm.allocator.Allocator`."""
+    """The SLUB allocator of one release, see `slabactors.mm.allocator.Allocator`."""
 
     layout = "slub"
 
@@ -51,13 +43,13 @@ class Slub(Allocator):
 
     def geometry(self, spec: CacheSpec, machine: Machine) -> SlubGeometry:
         """The geometry of a new cache; see `slabactors.mm.slub_sizes.geometry`."""
-        return geometry(spec.object_size, machine.config.cpus, spec.align, spec.min_partial)
+        return geometry(spec, machine.config.cpus, self.policy)
 
     def build(self, machine: Machine, cache: KmemCache) -> None:
         """Give a new cache its per-CPU and per-node structures.  It owns no slab yet."""
         shape = _shape(cache)
-        cache.cpu_slabs = [KmemCacheCpu(cpu.name, cache, shape) for cpu in machine.cpus]
-        cache.nodes = [KmemCacheNode(node, cache, shape) for node in range(machine.config.nodes)]
+        cache.cpu_slabs = [KmemCacheCpu(cpu.name, cache, shape, self.policy) for cpu in machine.cpus]
+        cache.nodes = [KmemCacheNode(node, cache, shape, self.policy) for node in range(machine.config.nodes)]
 
     # -- allocate --------------------------------------------------------------------------------------------------
 
@@ -75,79 +67,139 @@ class Slub(Allocator):
             node: the memory node that it must come from; None for any, the CPU's own first.
         """
         c = cache.cpu_slabs[cpu.id]
-        got = await c.alloc()
+        got = await (c.alloc() if node is None else c.alloc_on(node))
         if isinstance(got, SlabObject):
             return got
         # Interrupts are off on this CPU from here on, until install() or irq_enable().
         page = got
         while page is not None:
-            freelist = await page.get_freelist()
-            if freelist:
-                return await c.install(page, freelist)
-            # It was full and is on no list any more.
+            if node is not None and page.node != node:
+                freelist = await c.drop_page()
+                await self._deactivate(cpu, cache, page, freelist)
+            else:
+                freelist = await page.get_freelist()
+                if freelist:
+                    return await c.install(page, freelist)
+                # It was full and is on no list any more.
             page = await c.next_partial()
-        partial = await self._get_partial(c, cache)
-        if partial is not None:
-            return await c.install(*partial)
-        await c.irq_enable()
+        acquired = await self._get_partial(cpu, cache, node)
+        if acquired is not None:
+            return await c.install(*acquired)
+        order, objects = await c.irq_enable()
         # Window: the page allocation may sleep; this CPU may get a slab by other means meanwhile.
-        slab = await self._new_slab(cpu, cache, memcg)
+        slab = await self._new_slab(cpu, cache, memcg, order, objects, cpu.node if node is None else node)
         if slab is None:
             return None
-        while True:
-            installed = await c.install_new(slab)
-            if isinstance(installed, SlabObject):
-                return installed
-            await self._deactivate(cpu, cache, *installed)
-            await c.end_flush()
+        if self.policy.counts_when_installed:
+            await cache.nodes[slab.node].inc_slabs(slab.objects)
+        installed = await c.install_new(slab)
+        if isinstance(installed, SlabObject):
+            return installed
+        # This CPU got a slab meanwhile, and interrupts are off again.
+        await self._deactivate(cpu, cache, *installed)
+        return await c.install(slab, list(range(slab.objects)))
 
-    async def _get_partial(self, c: KmemCacheCpu, cache: KmemCache) -> tuple[Slab, list[int]] | None:
-        """Take slabs from the head of the node's list.  Models get_partial_node() (mm/slub.c, v3.8)."""
-        node = cache.nodes[0]
+    async def _get_partial(self, cpu: Cpu, cache: KmemCache, wanted: int | None) -> tuple[Slab, list[int]] | None:
+        """Take slabs from a node: the one asked for, else the CPU's own, else another that lists many.
+
+        Models get_partial() and get_any_partial() (mm/slub.c, v3.8).
+        Deviation: the kernel leaves other nodes alone now and then, by the CPU's cycle counter and
+        ``remote_node_defrag_ratio``: in 23 of 1024 cases as it is shipped; here it always looks at them.
+        """
+        own = cpu.node if wanted is None else wanted
+        acquired = await self._get_partial_node(cpu, cache, own)
+        if acquired is not None or wanted is not None:
+            return acquired
+        nodes = len(cache.nodes)
+        for distance in range(1, nodes):
+            other = (own + distance) % nodes
+            if await cache.nodes[other].has_surplus():
+                acquired = await self._get_partial_node(cpu, cache, other)
+                if acquired is not None:
+                    return acquired
+        return None
+
+    async def _get_partial_node(self, cpu: Cpu, cache: KmemCache, number: int) -> tuple[Slab, list[int]] | None:
+        """Take slabs from the head of a node's list: one to use, the others for this CPU's partial list.
+
+        Models get_partial_node(), acquire_slab() (mm/slub.c, v3.8).
+        Deviation: a slab is acquired in one step, so that no free can come between its reads and its write, which in
+        the kernel ends the search.
+        """
+        c = cache.cpu_slabs[cpu.id]
+        node = cache.nodes[number]
         if await node.nr_partial() == 0:
             return None
+        enough = await c.enough()
         listed = await node.lock()
-        taken: list[Slab] = []
         freelist: list[int] = []
-        pushed = available = 0
+        taken: list[Slab] = []
+        others: list[tuple[Slab, int]] = []
+        available = 0
         for slab in listed:
             if not taken:
-                freelist = await slab.acquire(True)
-                if self.policy.counts_first_slab:
+                freelist = await slab.acquire()
+                if self.policy.pull is Pull.EVERY_SLAB:
                     available = len(freelist)
             else:
-                seen = await slab.counters()
-                await slab.acquire(False)
-                pushed += seen.free
-                available += seen.free
+                free = await slab.acquire_partial()
+                others.append((slab, free))
+                available += 1 if self.policy.pull is Pull.SLABS else free
             taken.append(slab)
-            if available > _shape(cache).cpu_partial // 2:
+            if available > enough:
                 break
         await node.remove_and_unlock(taken)
         if not taken:
             return None
-        if len(taken) > 1:
-            await c.push_acquired(taken[1:], pushed)
+        if others:
+            await c.push_acquired(others)
         return taken[0], freelist
 
-    async def _new_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None) -> Slab | None:
-        """A fresh slab: of the usual order, else of the smallest.  Models new_slab() (mm/slub.c, v3.8)."""
+    async def _new_slab(
+        self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None, order: int, objects: int, node: int
+    ) -> Slab | None:
+        """A fresh slab: of the usual order, else of the smallest.  Models new_slab() (mm/slub.c, v3.8).
+
+        Deviation: memory is of no node; a slab is said to lie where it was wanted.
+        """
         shape = _shape(cache)
-        for order, objects in ((shape.order, shape.objects), (shape.min_order, shape.min_objects)):
-            charged = await memcg_charge_slab(cache, memcg, order)
+        for tried, room in ((order, objects), (shape.min_order, shape.min_objects)):
+            charged = await memcg_charge_slab(cache, memcg, tried)
             if not charged:
                 continue
-            number = await alloc_pages(cpu, order)
+            number = await alloc_pages(cpu, tried)
             if number is None:
-                await memcg_uncharge_slab(cpu, memcg if cache.params is not None else None, order)
+                await memcg_uncharge_slab(cpu, memcg if cache.params is not None else None, tried)
                 continue
-            slab = Slab(number, cache, order, objects, memcg if cache.params is not None else None)
+            slab = Slab(number, cache, tried, room, memcg if cache.params is not None else None, node)
             cpu.machine.slabs[slab] = None
-            await cache.nodes[0].inc_slabs(objects)
-            # Window: the slab is counted, and nr_pages is not raised yet.
-            await memcg_bind_pages(cache, order)
+            if not self.policy.counts_when_installed:
+                await cache.nodes[node].inc_slabs(room)
+                # Window: the slab is counted, and nr_pages is not raised yet.
+            await memcg_bind_pages(cache, tried)
             return slab
         return None
+
+    async def alloc_bulk(self, cpu: Cpu, cache: KmemCache, count: int) -> list[SlabObject]:
+        """So many objects of a cache, or none at all when there is no memory for them.
+
+        Models kmem_cache_alloc_bulk() (mm/slub.c, v6.1): the CPU's freelist in one step, then a slow path, and so on.
+
+        Raises:
+            ValueError: the release has no bulk calls.
+        """
+        self._has_bulk()
+        c = cache.cpu_slabs[cpu.id]
+        objects: list[SlabObject] = []
+        while len(objects) < count:
+            objects += await c.alloc_many(count - len(objects))
+            if len(objects) < count:
+                obj = await self.alloc(cpu, cache, None)
+                if obj is None:
+                    await self.free_bulk(cpu, objects)
+                    return []
+                objects.append(obj)
+        return objects
 
     # -- free ------------------------------------------------------------------------------------------------------
 
@@ -161,27 +213,86 @@ class Slub(Allocator):
         if await c.free(obj):
             return
         slab = cast("Slab", obj.slab)
-        node = cache.nodes[0]
         freed = await slab.free_object(obj, False)
         if freed is Freed.LOCK_FIRST:
-            await node.lock()
+            await cache.nodes[slab.node].lock()
             # Window: another CPU may have frozen the slab, or allocated from it, before the lock was ours.
             freed = await slab.free_object(obj, True)
-            if freed is Freed.EMPTY:
-                if await node.remove_if_too_many_and_unlock(slab):
-                    await self._discard(cpu, cache, slab)
+            if await self._freed_under_lock(cpu, cache, slab, freed):
                 return
-            await node.unlock()
         if freed is Freed.FROZEN:
             # Window: frozen, and on no list; nobody can find the slab.
-            drained = await c.put_partial(slab, 1)
-            if drained:
-                await self._unfreeze(cpu, cache, drained)
+            await self._put_cpu_partial(cpu, cache, slab, 1)
+
+    async def _freed_under_lock(self, cpu: Cpu, cache: KmemCache, slab: Slab, freed: Freed) -> bool:
+        """Give the lock back after a free that took it; whether the slab was listed and is empty now."""
+        node = cache.nodes[slab.node]
+        if freed is not Freed.EMPTY:
+            await node.unlock()
+            return False
+        if await node.remove_if_too_many_and_unlock(slab):
+            await self._discard(cpu, cache, slab)
+        return True
+
+    async def _put_cpu_partial(self, cpu: Cpu, cache: KmemCache, slab: Slab, free: int) -> None:
+        """Put a slab that was just frozen on this CPU's partial list.  Models put_cpu_partial() (mm/slub.c, v3.8).
+
+        Deviation: the free objects that are noted are those that the free made; the kernel looks at the slab again, and
+        may see more when others have freed into it meanwhile.
+        """
+        drained = await cache.cpu_slabs[cpu.id].put_partial(slab, free)
+        if drained:
+            await self._unfreeze(cpu, cache, drained)
+
+    async def free_bulk(self, cpu: Cpu, objects: list[SlabObject]) -> None:
+        """Free objects of any caches, those of one slab together as far as they lie near each other in the list.
+
+        Models kmem_cache_free_bulk() (mm/slub.c, v6.1).
+
+        Raises:
+            ValueError: the release has no bulk calls.
+        """
+        self._has_bulk()
+        left = list(objects)
+        while left:
+            together = one_slab_from_the_end(left)
+            await self._free_together(cpu, together)
+
+    async def _free_together(self, cpu: Cpu, objects: list[SlabObject]) -> None:
+        """Free objects of one slab as one.  Models do_slab_free() and __slab_free() (mm/slub.c, v6.1)."""
+        slab = cast("Slab", objects[0].slab)
+        cache = slab.cache
+        if await cache.cpu_slabs[cpu.id].free_many(slab, objects):
+            return
+        freed = await slab.free_objects(objects, False)
+        if freed is Freed.LOCK_FIRST:
+            await cache.nodes[slab.node].lock()
+            # Window: as in free().
+            freed = await slab.free_objects(objects, True)
+            if await self._freed_under_lock(cpu, cache, slab, freed):
+                return
+        if freed is Freed.FROZEN:
+            await self._put_cpu_partial(cpu, cache, slab, len(objects))
+
+    def _has_bulk(self) -> None:
+        if not self.policy.bulk:
+            raise ValueError(f"{self.name} has no bulk calls; slub-6.1 has")
 
     async def _discard(self, cpu: Cpu, cache: KmemCache, slab: Slab) -> None:
-        """Give an empty slab's pages back.  Models discard_slab() and __free_slab() (mm/slub.c, v3.8)."""
-        await cache.nodes[0].dec_slabs(slab.objects)
+        """Uncount an empty slab and give its pages back.  Models discard_slab() (mm/slub.c, v3.8)."""
+        await cache.nodes[slab.node].dec_slabs(slab.objects)
         # Window: the slab is not counted any more, nr_pages and the memcg's usage still include it.
+        await self._free_slab(cpu, cache, slab)
+
+    async def _free_slab(self, cpu: Cpu, cache: KmemCache, slab: Slab) -> None:
+        """Give pages back, those of an RCU cache after a grace period.  Models free_slab() (mm/slub.c, v3.8)."""
+        if cache.spec.rcu:
+            await call_rcu(cpu, partial(self._free_pages, cpu, cache, slab))
+        else:
+            await self._free_pages(cpu, cache, slab)
+
+    async def _free_pages(self, cpu: Cpu, cache: KmemCache, slab: Slab) -> None:
+        """Give an empty slab's pages back.  Models __free_slab() (mm/slub.c, v3.8)."""
         await memcg_release_pages(cpu, cache, slab.order)
         # Window: if these were the last pages, the cache may be gone from here on.
         await memcg_uncharge_slab(cpu, slab.memcg, slab.order)
@@ -192,30 +303,38 @@ class Slub(Allocator):
     # -- giving up what a CPU owns ---------------------------------------------------------------------------------
 
     async def _unfreeze(self, cpu: Cpu, cache: KmemCache, slabs: list[Slab]) -> None:
-        """Move slabs of a CPU's partial list to the node's.  Models unfreeze_partials() (mm/slub.c, v3.8)."""
-        await cache.nodes[0].lock()
-        seen = []
-        for slab in slabs:
-            inuse = await slab.unfreeze()
-            seen.append((slab, inuse))
-        discard = await cache.nodes[0].add_unfrozen_and_unlock(seen)
+        """Move slabs of a CPU's partial list to their nodes'.  Models unfreeze_partials() (mm/slub.c, v3.8).
+
+        The lock of a node is held as long as slabs of this node follow each other.
+        """
+        discard: list[Slab] = []
+        for run in _runs_of_a_node(slabs):
+            node = cache.nodes[run[0].node]
+            await node.lock()
+            seen = []
+            for slab in run:
+                inuse = await slab.unfreeze()
+                seen.append((slab, inuse))
+            surplus = await node.add_unfrozen_and_unlock(seen)
+            discard[:0] = surplus
         for slab in discard:
             await self._discard(cpu, cache, slab)
 
     async def _deactivate(self, cpu: Cpu, cache: KmemCache, slab: Slab, freelist: list[int]) -> None:
-        """Give up a CPU's current slab.  Models deactivate_slab() (mm/slub.c, v3.8).
+        """Give up a CPU's current slab.  Models deactivate_slab() (mm/slub.c, v3.8 and v6.1).
 
-        Deviation: the kernel moves the private freelist back one object at a time, each by a compare-and-swap that
-        nothing but the count of objects in use can show; here all go with the last one.
+        Deviation: 3.x moves the private freelist back one object at a time, each by a compare-and-swap that nothing but
+        the count of objects in use can show; here all go with the last one, as they do in 6.1.  3.x also lists the slab
+        before that last one succeeds, under the lock, and takes it off again when it does not.
         """
-        node = cache.nodes[0]
+        node = cache.nodes[slab.node]
         to_tail: bool | None = None
         while True:
             seen = await slab.counters()
             if to_tail is None:
                 to_tail = seen.free > 0
             inuse = seen.inuse - len(freelist)
-            if inuse == 0 and await node.nr_partial() > node.min_partial:
+            if inuse == 0 and await node.too_many():
                 if await slab.deactivate(seen, freelist):
                     await self._discard(cpu, cache, slab)
                     return
@@ -231,23 +350,43 @@ class Slub(Allocator):
     async def _flush_cpu(self, cpu: Cpu, cache: KmemCache) -> None:
         """What one CPU does in a flush, interrupts off.  Models __flush_cpu_slab() (mm/slub.c, v3.8)."""
         c = cache.cpu_slabs[cpu.id]
-        page, freelist, partial = await c.begin_flush()
+        page, freelist, slabs = await c.begin_flush()
         if page is not None:
             await self._deactivate(cpu, cache, page, freelist)
-        if partial:
-            await self._unfreeze(cpu, cache, partial)
-        if page is not None or partial:
+        if slabs:
+            await self._unfreeze(cpu, cache, slabs)
+        if page is not None or slabs:
             await c.end_flush()
 
     async def _flush_ipi(self, cpu: Cpu, cache: KmemCache) -> None:
         await cpu.irq_enter()
         await self._flush_cpu(cpu, cache)
 
-    async def flush_all(self, cpu: Cpu, cache: KmemCache) -> None:
-        """Make every CPU give up its slabs of a cache: by IPI, all at the same time.  Sleeps.
+    async def _flush_work(self, cpu: Cpu, cache: KmemCache) -> None:
+        """What one CPU does in a flush, in a work item.  Models flush_cpu_slab() (mm/slub.c, v6.1)."""
+        c = cache.cpu_slabs[cpu.id]
+        page, freelist = await c.flush_page()
+        # Window: the CPU has no current slab; its other paths may get one, and use its partial list.
+        if page is not None:
+            await self._deactivate(cpu, cache, page, freelist)
+        slabs = await c.flush_partial()
+        if slabs:
+            await self._unfreeze(cpu, cache, slabs)
 
-        Models flush_all() and on_each_cpu_cond() (mm/slub.c, kernel/smp.c, v3.8).
+    async def flush_all(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Make every CPU give up its slabs of a cache, all at the same time.  Sleeps.
+
+        Models flush_all(), on_each_cpu_cond() (mm/slub.c, kernel/smp.c, v3.8) and flush_all_cpus_locked() (mm/slub.c,
+        v6.1).
         """
+        if self.policy.flush is Flush.WORK_ITEMS:
+            await cpu.machine.flush_lock.lock()
+            await self._flush_by_work_items(cpu, cache)
+            await cpu.machine.flush_lock.unlock()
+        else:
+            await self._flush_by_ipi(cpu, cache)
+
+    async def _flush_by_ipi(self, cpu: Cpu, cache: KmemCache) -> None:
         others = []
         here = False
         for other in cpu.machine.cpus:
@@ -266,55 +405,117 @@ class Slub(Allocator):
         for call in calls:
             await join(call)
 
+    async def _flush_by_work_items(self, cpu: Cpu, cache: KmemCache) -> None:
+        items = []
+        for other in cpu.machine.cpus:
+            if await cache.cpu_slabs[other.id].has_slab():
+                item = await start(other.task(self._flush_work(other, cache), "flush work"))
+                items.append(item)
+        # Window: as with interrupts.
+        for item in items:
+            await join(item)
+
     # -- shrink and close ------------------------------------------------------------------------------------------
 
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
         """Flush every CPU, then give back every empty slab, whatever ``min_partial`` is.  Takes no mutex.  Sleeps.
 
-        Models kmem_cache_shrink() (mm/slub.c, v3.8).
-        Deviation: the temporary array it sorts with is always there.
+        Models kmem_cache_shrink() (mm/slub.c, v3.8) and __kmem_cache_do_shrink() (mm/slub.c, v6.1).
+        Deviation: the temporary array that 3.x sorts with is always there.
+
+        Returns:
+            6.1: 1 when slabs are left.  Else 0.
         """
         await self.flush_all(cpu, cache)
-        node = cache.nodes[0]
+        left = 0
+        for node in cache.nodes:
+            if self.policy.shrink_order is ShrinkOrder.PROMOTE:
+                await self._shrink_promoting(cpu, cache, node)
+            else:
+                await self._shrink_sorting(cpu, cache, node)
+            if self.policy.shrink_says_what_is_left and await node.slabs_left():
+                left = 1
+        return left
+
+    async def _shrink_sorting(self, cpu: Cpu, cache: KmemCache, node: KmemCacheNode) -> None:
         if await node.nr_partial() == 0:
-            return 0
+            return
         listed = await node.lock()
+        seen = await self._looked_at(listed)
+        empty = await node.sort_and_unlock(seen)
+        for slab in empty:
+            await self._discard(cpu, cache, slab)
+
+    async def _shrink_promoting(self, cpu: Cpu, cache: KmemCache, node: KmemCacheNode) -> None:
+        listed = await node.lock()
+        seen = await self._looked_at(listed)
+        empty = await node.promote_and_unlock(seen)
+        for slab in empty:
+            await self._free_slab(cpu, cache, slab)
+
+    async def _looked_at(self, listed: list[Slab]) -> list[tuple[Slab, int]]:
+        """Slabs with their objects in use, each looked at in its turn; frees into them go on meanwhile."""
         seen = []
         for slab in listed:
             counters = await slab.counters()
             seen.append((slab, counters.inuse))
-        empty = await node.sort_and_unlock(seen)
-        for slab in empty:
-            await self._discard(cpu, cache, slab)
-        return 0
+        return seen
 
     async def close(self, cpu: Cpu, cache: KmemCache) -> None:
         """Give everything back before the cache goes away.  Sleeps.
 
-        Models kmem_cache_close() and free_partial() (mm/slub.c, v3.8): takes no list_lock, "we are the last user".
+        Models kmem_cache_close() and free_partial() (mm/slub.c, v3.8: takes no list_lock, "we are the last user"), and
+        __kmem_cache_shutdown() (mm/slub.c, v6.1: takes it).
 
         Raises:
-            KernelBug: ``objects-remaining``.
+            KernelBug: ``objects-remaining``; what was empty has gone back, on the nodes up to the first with objects.
         """
         await self.flush_all(cpu, cache)
-        node = cache.nodes[0]
-        listed = await node.listed()
-        empty = []
-        for slab in listed:
-            counters = await slab.counters()
-            if counters.inuse == 0:
-                empty.append(slab)
-        if empty:
+        for node in cache.nodes:
+            await self._free_partial(cpu, cache, node)
+            left = await node.slabs_left()
+            if left:
+                raise KernelBug(
+                    Kind.OBJECTS_REMAINING,
+                    f"Objects remaining in {cache.name} on {self.policy.close_function}: slabs left: {left}",
+                    clause="destroy of a cache with objects",
+                )
+
+    async def _free_partial(self, cpu: Cpu, cache: KmemCache, node: KmemCacheNode) -> None:
+        """Discard the empty slabs of a node's list.  Models free_partial() (mm/slub.c, v3.8 and v6.1)."""
+        locked = self.policy.closes_under_lock
+        listed = await (node.lock() if locked else node.listed())
+        seen = await self._looked_at(listed)
+        empty = [slab for slab, inuse in seen if inuse == 0]
+        if locked:
+            await node.remove_and_unlock(empty)
+            empty.reverse()
+        elif empty:
             await node.take_empty(empty)
-            for slab in empty:
-                await self._discard(cpu, cache, slab)
-        left = await node.slabs_left()
-        if left:
-            raise KernelBug(
-                Kind.OBJECTS_REMAINING,
-                f"Objects remaining in {cache.name} on kmem_cache_close(): slabs left: {left}",
-                clause="destroy of a cache with objects",
-            )
+        for slab in empty:
+            await self._discard(cpu, cache, slab)
+
+    # -- sysfs -----------------------------------------------------------------------------------------------------
+
+    def attributes(self, cache: KmemCache) -> tuple[str, ...]:
+        """The files of the directory that a cache has in /sys/kernel/slab, in alphabetical order."""
+        return slub_sysfs.attributes(self.policy, cache)
+
+    def attribute(self, machine: Machine, cache: KmemCache, name: str) -> str:
+        """What a file of that directory says, without the newline; see `slabactors.mm.slub_sysfs.show`.
+
+        Raises:
+            ValueError: the release has no such file.
+        """
+        return slub_sysfs.show(self.policy, cache, name)
+
+    async def store(self, cpu: Cpu, cache: KmemCache, name: str, value: str | int) -> None:
+        """Write to a file of that directory; see `slabactors.mm.slub_sysfs.store`.
+
+        Raises:
+            ValueError: the kernel refuses it.
+        """
+        await slub_sysfs.store(self, cpu, cache, name, value)
 
     # -- for reports ---------------------------------------------------------------------------------------------------
 
@@ -334,8 +535,12 @@ def _shape(cache: KmemCache) -> SlubGeometry:
     return cast("SlubGeometry", cache.geometry)
 
 
-SLUB_POLICIES = (
-    SlubPolicy("slub-3.8"),
-    SlubPolicy("slub-3.10", counts_first_slab=True),
-)
-"""The releases that are modelled."""
+def _runs_of_a_node(slabs: list[Slab]) -> list[list[Slab]]:
+    """Slabs in their order, cut where the next one is of another node."""
+    runs: list[list[Slab]] = []
+    for slab in slabs:
+        if runs and runs[-1][0].node == slab.node:
+            runs[-1].append(slab)
+        else:
+            runs.append([slab])
+    return runs

@@ -1,12 +1,12 @@
-"""SLUB's per-CPU and per-node state: the current slab and partial list of a CPU, and the partial list of a node."""
+"""SLUB's state of one CPU: its current slab with a freelist of its own, and its partial list."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from slabactors.actors import Actor, Narrow, operation
-from slabactors.errors import KernelBug, Kind
 from slabactors.mm.slab_page import SlabObject
+from slabactors.mm.slub_policy import CpuPartialLimit, SlubPolicy, cpu_partial_slabs
 from slabactors.mm.slub_slab import Slab
 
 if TYPE_CHECKING:
@@ -14,30 +14,61 @@ if TYPE_CHECKING:
     from slabactors.mm.slub_sizes import SlubGeometry
 
 
+class OnPartial(NamedTuple):
+    """A slab on a CPU's partial list, with what was noted in it when it was put there, and never after.
+
+    Attributes:
+        slab: the slab.
+        slabs: how many the list had, with this one.
+        pobjects: free objects in all of them, as far as each was looked at when it was put there.
+    """
+
+    slab: Slab
+    slabs: int
+    pobjects: int
+
+
 class KmemCacheCpu(Actor):
     """``struct kmem_cache_cpu``: one CPU's slab and freelist of one cache.
 
     ``irqs_off`` says that a slow path or a flush of this CPU runs with interrupts disabled; whatever else the CPU would
     do to this structure waits.  Deviation: the kernel disables interrupts for the whole CPU; here sections of different
-    caches on one CPU may interleave, which no state of theirs can show.
+    caches on one CPU may interleave, which no state of theirs can show.  In 6.1 the slow path of an allocation only
+    disables preemption, and interrupts where it touches this structure; here they stay off.
     """
 
     role = "kmem_cache_cpu"
 
-    def __init__(self, cpu: str, cache: KmemCache, shape: SlubGeometry) -> None:
+    def __init__(self, cpu: str, cache: KmemCache, shape: SlubGeometry, policy: SlubPolicy) -> None:
         super().__init__(f"{cpu}/{cache.name}", cache)
-        self.cache_cpu_partial = shape.cpu_partial
+        self.limit = policy.cpu_partial_limit
+        self.order = shape.order
+        self.objects = shape.objects
+        self.cpu_partial = shape.cpu_partial
         self.page: Slab | None = None
         self.freelist: list[int] = []
-        self.partial: list[Slab] = []
+        self.partial: list[OnPartial] = []
         """Oldest first: the kernel's head is the last element."""
-        self.pobjects = 0
         self.irqs_off = False
+
+    @property
+    def cpu_partial_slabs(self) -> int:
+        """How many slabs the partial list may hold, where slabs are counted."""
+        return cpu_partial_slabs(self.cpu_partial, self.objects)
 
     def _irqs_on(self, *_: object) -> bool:
         return not self.irqs_off
 
-    @operation(guard=_irqs_on)
+    # -- allocate --------------------------------------------------------------------------------------------------
+
+    def _has_object(self) -> bool:
+        return bool(self.freelist)
+
+    @operation(
+        guard=_irqs_on,
+        writes="page freelist partial irqs_off",
+        narrow=[Narrow(_has_object, reads="page irqs_off", writes="freelist")],
+    )
     def alloc(self) -> SlabObject | Slab | None:
         """``this_cpu_cmpxchg_double(freelist, tid)``: an object, or a slow path that begins with interrupts off.
 
@@ -52,18 +83,49 @@ class KmemCacheCpu(Actor):
             self._pop_partial()
         return self.page
 
-    def _pop_partial(self) -> None:
-        self.page = self.partial.pop() if self.partial else None
-        if not self.partial:
-            self.pobjects = 0
+    def _has_object_on(self, node: int) -> bool:
+        return bool(self.freelist) and self.page is not None and self.page.node == node
 
-    @operation
+    @operation(
+        guard=_irqs_on,
+        writes="page freelist partial irqs_off",
+        narrow=[Narrow(_has_object_on, reads="page irqs_off", writes="freelist")],
+    )
+    def alloc_on(self, node: int) -> SlabObject | Slab | None:
+        """``node_match(page, node)``: as `alloc`, but an object of that node, or a slow path."""
+        if self._has_object_on(node):
+            assert self.page is not None
+            return SlabObject(self.page, self.freelist.pop())
+        self.irqs_off = True
+        if self.page is None:
+            self._pop_partial()
+        return self.page
+
+    @operation(guard=_irqs_on, reads="page irqs_off", writes="freelist")
+    def alloc_many(self, count: int) -> list[SlabObject]:
+        """``c->freelist = get_freepointer(s, object)``: up to so many objects of the CPU's freelist, interrupts off."""
+        if self.page is None:
+            return []
+        page = self.page
+        return [SlabObject(page, self.freelist.pop()) for _ in range(min(count, len(self.freelist)))]
+
+    def _pop_partial(self) -> None:
+        self.page = self.partial.pop().slab if self.partial else None
+
+    @operation(writes="page partial")
     def next_partial(self) -> Slab | None:
-        """``c->page = c->partial``: the current slab was full; go on with the newest of the partial list."""
+        """``c->page = c->partial``: the current slab is done with; go on with the newest of the partial list."""
         self._pop_partial()
         return self.page
 
-    @operation
+    @operation(writes="page freelist")
+    def drop_page(self) -> list[int]:
+        """``c->page = NULL; c->freelist = NULL``: gives up a current slab of the wrong node, with its freelist."""
+        freelist, self.freelist = self.freelist, []
+        self.page = None
+        return freelist
+
+    @operation(writes="page freelist irqs_off")
     def install(self, page: Slab, freelist: list[int]) -> SlabObject:
         """``c->page = page; c->freelist = freelist``: takes one object, interrupts on."""
         self.page = page
@@ -71,18 +133,40 @@ class KmemCacheCpu(Actor):
         self.irqs_off = False
         return SlabObject(page, freelist.pop())
 
-    @operation
-    def push_acquired(self, slabs: list[Slab], free: int) -> None:
-        """``put_cpu_partial(s, page, 0)`` for the slabs that an allocation took beside the first."""
-        self.partial.extend(slabs)
-        self.pobjects += free
+    @operation(reads="limits")
+    def enough(self) -> int:
+        """``s->cpu_partial / 2``: with more than this an allocation stops taking slabs; 6.1: ``cpu_partial_slabs``."""
+        limit = self.cpu_partial_slabs if self.limit is CpuPartialLimit.SLABS else self.cpu_partial
+        return limit // 2
 
-    @operation
-    def irq_enable(self) -> None:
-        """``local_irq_enable()``: the page allocation may sleep; anything may happen here meanwhile."""
+    @operation(writes="partial")
+    def push_acquired(self, slabs: list[tuple[Slab, int]]) -> None:
+        """``put_cpu_partial(s, page, 0)`` for the slabs that an allocation took beside the first.
+
+        Args:
+            slabs: each with its free objects, in the order in which they were taken.
+        """
+        for slab, free in slabs:
+            self._push(slab, free)
+
+    @operation(reads="order", writes="irqs_off")
+    def irq_enable(self) -> tuple[int, int]:
+        """``local_irq_enable()``: the page allocation may sleep; anything may happen here meanwhile.
+
+        Returns:
+            Order and objects of a new slab, as ``s->oo`` says now.
+        """
         self.irqs_off = False
+        return self.order, self.objects
 
-    @operation(guard=_irqs_on)
+    def _no_page(self, page: Slab) -> bool:
+        return self.page is None
+
+    @operation(
+        guard=_irqs_on,
+        writes="page freelist irqs_off",
+        narrow=[Narrow(_no_page, reads="irqs_off", writes="page freelist")],
+    )
     def install_new(self, page: Slab) -> SlabObject | tuple[Slab, list[int]]:
         """``c->page = page`` after the page allocation; when another slab got there first, that one to be flushed."""
         if self.page is not None:
@@ -94,7 +178,17 @@ class KmemCacheCpu(Actor):
         self.freelist = list(range(page.objects))
         return SlabObject(page, self.freelist.pop())
 
-    @operation(guard=_irqs_on)
+    # -- free ------------------------------------------------------------------------------------------------------
+
+    def _misses(self, obj: SlabObject) -> bool:
+        return self.page is not obj.slab
+
+    @operation(
+        guard=_irqs_on,
+        reads="page irqs_off",
+        writes="freelist",
+        narrow=[Narrow(_misses, reads="page irqs_off")],
+    )
     def free(self, obj: SlabObject) -> bool:
         """``this_cpu_cmpxchg_double(freelist, tid)``: true when the object is of the current slab and on its list."""
         if self.page is not obj.slab:
@@ -102,22 +196,57 @@ class KmemCacheCpu(Actor):
         self.freelist.append(obj.give_back())
         return True
 
-    @operation(guard=_irqs_on)
+    def _misses_all(self, slab: Slab, objects: list[SlabObject]) -> bool:
+        return self.page is not slab
+
+    @operation(
+        guard=_irqs_on,
+        reads="page irqs_off",
+        writes="freelist",
+        narrow=[Narrow(_misses_all, reads="page irqs_off")],
+    )
+    def free_many(self, slab: Slab, objects: list[SlabObject]) -> bool:
+        """``this_cpu_cmpxchg_double(freelist, tid)`` of objects of one slab: as `free`, all at once."""
+        if self.page is not slab:
+            return False
+        self.freelist.extend([obj.give_back() for obj in objects])
+        return True
+
+    def _over_limit(self) -> bool:
+        if not self.partial:
+            return False
+        head = self.partial[-1]
+        if self.limit is CpuPartialLimit.SLABS:
+            return head.slabs >= self.cpu_partial_slabs
+        return head.pobjects > self.cpu_partial
+
+    def _push(self, slab: Slab, free: int) -> None:
+        _, slabs, pobjects = self.partial[-1] if self.partial else (None, 0, 0)
+        self.partial.append(OnPartial(slab, slabs + 1, pobjects + free))
+
+    @operation(guard=_irqs_on, reads="irqs_off limits", writes="partial")
     def put_partial(self, slab: Slab, free: int) -> list[Slab]:
         """``put_cpu_partial(s, page, 1)``: the slabs that have to go to the node because the list was over its limit.
 
         Args:
             slab: the slab that this CPU has just frozen.
             free: free objects in it.
+
+        Returns:
+            The slabs that were on the list, newest first, or none.
         """
         drained: list[Slab] = []
-        if self.partial and self.pobjects > self.cache_cpu_partial:
-            drained = self.partial[::-1]
-            self.partial = []
-            self.pobjects = 0
-        self.partial.append(slab)
-        self.pobjects += free
+        if self._over_limit():
+            drained = self._take_partial()
+        self._push(slab, free)
         return drained
+
+    def _take_partial(self) -> list[Slab]:
+        taken = [entry.slab for entry in reversed(self.partial)]
+        self.partial = []
+        return taken
+
+    # -- flush -----------------------------------------------------------------------------------------------------
 
     @operation(reads="page partial")
     def has_slab(self) -> bool:
@@ -127,11 +256,16 @@ class KmemCacheCpu(Actor):
     def _bare(self) -> bool:
         return self.page is None and not self.partial
 
-    @operation(guard=_irqs_on, narrow=[Narrow(_bare, reads="page partial irqs_off")])
+    @operation(
+        guard=_irqs_on,
+        writes="page freelist partial irqs_off",
+        narrow=[Narrow(_bare, reads="page partial irqs_off")],
+    )
     def begin_flush(self) -> tuple[Slab | None, list[int], list[Slab]]:
-        """``flush_slab()``: gives up the current slab with its freelist, and the partial list, newest first."""
-        page, freelist, partial = self.page, self.freelist, self.partial[::-1]
-        self.page, self.freelist, self.partial, self.pobjects = None, [], [], 0
+        """``flush_slab()`` of 3.x: gives up the current slab with its freelist, and the partial list, newest first."""
+        page, freelist = self.page, self.freelist
+        self.page, self.freelist = None, []
+        partial = self._take_partial()
         self.irqs_off = page is not None or bool(partial)
         return page, freelist, partial
 
@@ -140,142 +274,35 @@ class KmemCacheCpu(Actor):
         """``local_irq_restore()``."""
         self.irqs_off = False
 
+    def _pageless(self) -> bool:
+        return self.page is None
 
-class KmemCacheNode(Actor):
-    """``struct kmem_cache_node``: the node's partial list under its list_lock, and counters that need no lock."""
+    @operation(
+        guard=_irqs_on,
+        reads="irqs_off",
+        writes="page freelist",
+        narrow=[Narrow(_pageless, reads="page irqs_off")],
+    )
+    def flush_page(self) -> tuple[Slab | None, list[int]]:
+        """``flush_slab()`` of 6.1: gives up the current slab with its freelist, under the local lock."""
+        page, freelist = self.page, self.freelist
+        self.page, self.freelist = None, []
+        return page, freelist
 
-    role = "kmem_cache_node"
+    @operation(guard=_irqs_on, reads="irqs_off", writes="partial")
+    def flush_partial(self) -> list[Slab]:
+        """``unfreeze_partials()`` of 6.1: gives up the partial list, newest first, under the local lock."""
+        return self._take_partial()
 
-    def __init__(self, node: int, cache: KmemCache, shape: SlubGeometry) -> None:
-        super().__init__(f"node{node}/{cache.name}", cache)
-        self.min_partial = shape.min_partial
-        self.partial: list[Slab] = []
-        self.nr_slabs = 0
-        self.total_objects = 0
-        self.locked = False
+    # -- what sysfs sets -------------------------------------------------------------------------------------------
 
-    def _unlocked(self) -> bool:
-        return not self.locked
+    @operation(writes="limits")
+    def set_cpu_partial(self, cpu_partial: int) -> None:
+        """``s->cpu_partial = objects``: one field of the cache in the kernel; every CPU has a copy here."""
+        self.cpu_partial = cpu_partial
 
-    def _list_del(self, slab: Slab) -> None:
-        if slab not in self.partial:
-            raise KernelBug(
-                Kind.BUG_ON,
-                f"list_del corruption: {slab.name} is not on the partial list of {self.name} any more",
-                clause="list_del corruption of a partial list",
-            )
-        self.partial.remove(slab)
-
-    def _too_many(self) -> bool:
-        return len(self.partial) > self.min_partial
-
-    @operation(guard=_unlocked, acquires=True, reads="partial", writes="locked")
-    def lock(self) -> list[Slab]:
-        """``spin_lock(&n->list_lock)``: the partial list as it is, head first."""
-        self.locked = True
-        return list(self.partial)
-
-    @operation(releases=True, writes="locked")
-    def unlock(self) -> None:
-        """``spin_unlock(&n->list_lock)``."""
-        self.locked = False
-
-    @operation(reads="partial")
-    def nr_partial(self) -> int:
-        """``n->nr_partial``: read without the lock."""
-        return len(self.partial)
-
-    @operation(writes="nr_slabs")
-    def inc_slabs(self, objects: int) -> None:
-        """``inc_slabs_node()``."""
-        self.nr_slabs += 1
-        self.total_objects += objects
-
-    @operation(writes="nr_slabs")
-    def dec_slabs(self, objects: int) -> None:
-        """``dec_slabs_node()``."""
-        self.nr_slabs -= 1
-        self.total_objects -= objects
-
-    @operation(releases=True, writes="partial locked")
-    def remove_and_unlock(self, slabs: list[Slab]) -> None:
-        """``remove_partial(n, page); spin_unlock()``."""
-        for slab in slabs:
-            self._list_del(slab)
-        self.locked = False
-
-    def _stays(self, slab: Slab) -> bool:
-        return not (self._too_many() and slab in self.partial)
-
-    @operation(releases=True, writes="partial locked", narrow=[Narrow(_stays, reads="partial", writes="locked")])
-    def remove_if_too_many_and_unlock(self, slab: Slab) -> bool:
-        """``if (n->nr_partial > s->min_partial) remove_partial()``: whether an emptied slab is to go."""
-        discard = not self._stays(slab)
-        if discard:
-            self.partial.remove(slab)
-        self.locked = False
-        return discard
-
-    @operation(releases=True, writes="partial locked")
-    def add_and_unlock(self, slab: Slab, tail: bool) -> None:
-        """``add_partial(n, page, tail); spin_unlock()``."""
-        if tail:
-            self.partial.append(slab)
-        else:
-            self.partial.insert(0, slab)
-        self.locked = False
-
-    @operation(releases=True, writes="partial locked")
-    def add_unfrozen_and_unlock(self, slabs: list[tuple[Slab, int]]) -> list[Slab]:
-        """``unfreeze_partials()`` under the lock: lists slabs at the tail; empty ones above the limit come back.
-
-        Args:
-            slabs: slabs with their objects in use, in the order in which they were unfrozen.
-
-        Returns:
-            What has to be discarded, in that order.
-        """
-        discard = []
-        for slab, inuse in slabs:
-            if inuse == 0 and self._too_many():
-                discard.append(slab)
-            else:
-                self.partial.append(slab)
-        self.locked = False
-        return discard[::-1]
-
-    @staticmethod
-    def _sorted(seen: list[tuple[Slab, int]]) -> list[Slab]:
-        kept = [pair for pair in reversed(seen) if pair[1]]
-        kept.sort(key=lambda pair: -pair[1])
-        return [slab for slab, _ in kept]
-
-    def _is_sorted(self, seen: list[tuple[Slab, int]]) -> bool:
-        return self._sorted(seen) == self.partial
-
-    @operation(releases=True, writes="partial locked", narrow=[Narrow(_is_sorted, reads="partial", writes="locked")])
-    def sort_and_unlock(self, seen: list[tuple[Slab, int]]) -> list[Slab]:
-        """``list_splice()`` of the buckets: fullest first, equals in reversed order; the empty ones come back.
-
-        Args:
-            seen: the listed slabs, head first, with the objects in use that the walk saw.
-        """
-        self.partial = self._sorted(seen)
-        self.locked = False
-        return [slab for slab, inuse in reversed(seen) if inuse == 0]
-
-    @operation(reads="partial")
-    def listed(self) -> list[Slab]:
-        """``list_for_each_entry_safe(page, &n->partial)`` without the lock, when the cache is closed."""
-        return list(self.partial)
-
-    @operation(writes="partial")
-    def take_empty(self, slabs: list[Slab]) -> None:
-        """``remove_partial()`` without the lock: the cache is being closed, nobody else should be here."""
-        for slab in slabs:
-            self._list_del(slab)
-
-    @operation(reads="partial nr_slabs")
-    def slabs_left(self) -> int:
-        """``n->nr_partial || slabs_node(s, node)``: how many slabs the cache still has when it is closed."""
-        return max(self.nr_slabs, len(self.partial))
+    @operation(writes="order limits")
+    def set_order(self, order: int, objects: int) -> None:
+        """``s->oo = oo_make(order, size)``: one field of the cache in the kernel; every CPU has a copy here."""
+        self.order = order
+        self.objects = objects

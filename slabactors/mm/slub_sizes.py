@@ -1,15 +1,23 @@
 """How SLUB sizes a cache: object size, slab order, partial limits.
 
-Models calculate_sizes(), calculate_order(), kmem_cache_open() (mm/slub.c, v3.8).
+Models calculate_sizes(), calculate_order(), kmem_cache_open() (mm/slub.c, v3.8), and calculate_alignment()
+(mm/slab_common.c, v3.8).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from slabactors.mm.allocator import Geometry
+from slabactors.mm.allocator import CacheSpec, Geometry
 from slabactors.mm.page_alloc import PAGE_SIZE
+from slabactors.mm.slub_policy import SLUB_3_8, FreePointer, SlubPolicy, cpu_partial_slabs
+
+WORD = 8
+"""Bytes of a pointer, and the smallest alignment."""
+CACHE_LINE_SIZE = 64
+MIN_PARTIAL_MIN = 5
+MIN_PARTIAL_MAX = 10
 
 MAX_OBJECTS_PER_SLAB = 32767
 SLUB_MAX_ORDER = 3
@@ -21,16 +29,22 @@ class SlubGeometry(Geometry):
     """What a SLUB cache looks like.
 
     Attributes:
+        offset: bytes from the beginning of an object to its free pointer.
+        inuse: bytes of an object that a free pointer behind it does not take.
         min_order: the order fallen back to when memory is short.
         min_objects: objects in a slab of that order.
-        min_partial: empty slabs are kept while a node lists no more slabs than this.
-        cpu_partial: free objects a CPU's partial list may hold before it is drained.
+        min_partial: about how many slabs a node keeps listed whatever is in them.
+        cpu_partial: free objects that a CPU's partial list may hold.
+        cpu_partial_slabs: slabs that it may hold; 6.1 goes by these.
     """
 
+    offset: int
+    inuse: int
     min_order: int
     min_objects: int
     min_partial: int
     cpu_partial: int
+    cpu_partial_slabs: int
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -76,32 +90,71 @@ def calculate_order(size: int, cpus: int) -> int:
     raise ValueError(f"no slab holds an object of {size} bytes")
 
 
+def calculate_alignment(spec: CacheSpec) -> int:
+    """The alignment of a cache's objects, in bytes; that of small ones that ask for cache lines is a part of a line."""
+    align = spec.align
+    if spec.hwcache_align:
+        line = CACHE_LINE_SIZE
+        while spec.object_size <= line // 2:
+            line //= 2
+        align = max(align, line)
+    return _round_up(max(align, WORD), WORD)
+
+
 @lru_cache(maxsize=1024)
-def geometry(object_size: int, cpus: int, align: int = 8, min_partial: int | None = None) -> SlubGeometry:
-    """The geometry of a cache without constructor or debugging.
+def geometry(spec: CacheSpec, cpus: int, policy: SlubPolicy = SLUB_3_8) -> SlubGeometry:
+    """The geometry of a cache without debugging.
 
     Args:
-        object_size: bytes asked for.
+        spec: what is asked for.
         cpus: CPUs of the machine.
-        align: bytes; a multiple of 8 is made of it.
-        min_partial: instead of what is computed from the size.
+        policy: the release.
 
     Raises:
-        ValueError: no slab is large enough, or the size is not positive.
+        ValueError: no slab is large enough, or the size or the alignment makes no sense.
     """
-    if object_size < 1:
-        raise ValueError(f"object_size must be at least 1 byte, not {object_size}")
-    size = _round_up(_round_up(object_size, 8), _round_up(max(align, 8), 8))
+    if spec.object_size < 1:
+        raise ValueError(f"object_size must be at least 1 byte, not {spec.object_size}")
+    if spec.align < 0 or spec.align & (spec.align - 1):
+        raise ValueError(f"align must be 0 or a power of two, not {spec.align}")
+    align = calculate_alignment(spec)
+    inuse = _round_up(spec.object_size, WORD)
+    if spec.ctor or spec.rcu:
+        # What a constructor made, or what readers may still look at, is not to be overwritten.
+        offset, end = inuse, inuse + WORD
+    else:
+        middle = spec.object_size // 2 // WORD * WORD
+        offset, end = middle if policy.free_pointer is FreePointer.MIDDLE else 0, inuse
+    size = _round_up(end, align)
     order = calculate_order(size, cpus)
     min_order = get_order(size)
-    cpu_partial = 2 if size >= 4096 else 6 if size >= 1024 else 13 if size >= 256 else 30
+    objects = (PAGE_SIZE << order) // size
+    cpu_partial = policy.cpu_partial(size)
     return SlubGeometry(
         size=size,
-        align=_round_up(max(align, 8), 8),
+        align=align,
         order=order,
-        objects=(PAGE_SIZE << order) // size,
+        objects=objects,
+        offset=offset,
+        inuse=inuse,
         min_order=min_order,
         min_objects=(PAGE_SIZE << min_order) // size,
-        min_partial=min(10, max(5, (size.bit_length() - 1) // 2)) if min_partial is None else min_partial,
+        min_partial=_min_partial(size) if spec.min_partial is None else spec.min_partial,
         cpu_partial=cpu_partial,
+        cpu_partial_slabs=cpu_partial_slabs(cpu_partial, objects),
     )
+
+
+def _min_partial(size: int) -> int:
+    return min(MIN_PARTIAL_MAX, max(MIN_PARTIAL_MIN, (size.bit_length() - 1) // 2))
+
+
+def with_order(shape: SlubGeometry, order: int) -> SlubGeometry:
+    """The same cache with slabs of another order.
+
+    Raises:
+        ValueError: such a slab holds no object, or the order is none that slabs may have.
+    """
+    if not shape.min_order <= order <= SLUB_MAX_ORDER:
+        raise ValueError(f"order must be between {shape.min_order} and {SLUB_MAX_ORDER}, not {order}")
+    return replace(shape, order=order, objects=(PAGE_SIZE << order) // shape.size)

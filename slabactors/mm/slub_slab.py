@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from slabactors.actors import operation
+from slabactors.actors import Narrow, operation
 from slabactors.mm.slab_page import SlabObject, SlabPage
 
 if TYPE_CHECKING:
@@ -44,26 +44,39 @@ class Slab(SlabPage):
         self.inuse = objects
         self.frozen = True
 
-    @operation
-    def get_freelist(self) -> list[int]:
-        """``get_freelist()``: what others freed into the CPU's current slab; nothing unfreezes it."""
+    def _take_freelist(self) -> list[int]:
         taken, self.freelist = self.freelist, []
         self.inuse = self.objects
+        return taken
+
+    @operation(writes="counters")
+    def get_freelist(self) -> list[int]:
+        """``get_freelist()``: what others freed into the CPU's current slab; when that is nothing it is unfrozen."""
+        taken = self._take_freelist()
         if not taken:
             self.frozen = False
         return taken
 
-    @operation
-    def acquire(self, take: bool) -> list[int]:
-        """``acquire_slab()``: freeze a listed slab, and take its freelist when asked to."""
+    @operation(writes="counters")
+    def acquire(self) -> list[int]:
+        """``acquire_slab()`` of the first slab taken: freeze it and take its freelist."""
         self.frozen = True
-        if not take:
-            return []
-        taken, self.freelist = self.freelist, []
-        self.inuse = self.objects
-        return taken
+        return self._take_freelist()
 
-    @operation
+    @operation(writes="counters")
+    def acquire_partial(self) -> int:
+        """``acquire_slab()`` of the slabs behind it: freeze one; how many free objects it has."""
+        self.frozen = True
+        return len(self.freelist)
+
+    def _needs_lock(self, freed: int, locked: bool) -> bool:
+        listed = not self.frozen and bool(self.freelist)
+        return listed and not locked and self.inuse == freed
+
+    def _one_needs_lock(self, obj: SlabObject, locked: bool) -> bool:
+        return self._needs_lock(1, locked)
+
+    @operation(writes="counters", narrow=[Narrow(_one_needs_lock, reads="counters")])
     def free_object(self, obj: SlabObject, locked: bool) -> Freed:
         """``cmpxchg_double_slab()`` of a free: the object goes on the slab's own freelist.
 
@@ -71,33 +84,49 @@ class Slab(SlabPage):
             obj: the object.
             locked: the node's list lock is held, as it must be when the slab has to be unlisted.
         """
-        was_full = not self.freelist
-        freeze = not self.frozen and was_full
-        empties = self.inuse == 1
-        if not self.frozen and not freeze and empties and not locked:
+        if self._needs_lock(1, locked):
             return Freed.LOCK_FIRST
-        self.freelist.append(obj.give_back())
-        self.inuse -= 1
-        if freeze:
+        return self._freed([obj])
+
+    def _all_need_lock(self, objects: list[SlabObject], locked: bool) -> bool:
+        return self._needs_lock(len(objects), locked)
+
+    @operation(writes="counters", narrow=[Narrow(_all_need_lock, reads="counters")])
+    def free_objects(self, objects: list[SlabObject], locked: bool) -> Freed:
+        """``cmpxchg_double_slab()`` of a bulk free: as `free_object`, all at once."""
+        if self._needs_lock(len(objects), locked):
+            return Freed.LOCK_FIRST
+        return self._freed(objects)
+
+    def _freed(self, objects: list[SlabObject]) -> Freed:
+        was_full = not self.freelist
+        self.freelist.extend([obj.give_back() for obj in objects])
+        self.inuse -= len(objects)
+        if self.frozen:
+            return Freed.NOTHING_MORE
+        if was_full:
             self.frozen = True
             return Freed.FROZEN
-        return Freed.EMPTY if empties and not self.frozen else Freed.NOTHING_MORE
+        return Freed.EMPTY if self.inuse == 0 else Freed.NOTHING_MORE
 
-    @operation(reads="inuse freelist")
+    @operation(reads="counters")
     def counters(self) -> Counters:
         """``READ_ONCE(page->counters)``."""
         return Counters(self.inuse, len(self.freelist))
 
-    @operation
+    @operation(writes="counters")
     def unfreeze(self) -> int:
         """``cmpxchg_double_slab()`` of unfreeze_partials(): how many objects are in use."""
         self.frozen = False
         return self.inuse
 
-    @operation
+    def _changed(self, seen: Counters, freelist: list[int]) -> bool:
+        return seen != (self.inuse, len(self.freelist))
+
+    @operation(writes="counters", narrow=[Narrow(_changed, reads="counters")])
     def deactivate(self, seen: Counters, freelist: list[int]) -> bool:
         """``cmpxchg_double_slab()`` of deactivate_slab(): give the CPU's freelist back; false when counters changed."""
-        if seen != (self.inuse, len(self.freelist)):
+        if self._changed(seen, freelist):
             return False
         self.freelist.extend(freelist)
         self.inuse -= len(freelist)

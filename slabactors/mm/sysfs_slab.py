@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
 
-UNREADABLE = frozenset({"alloc_calls", "free_calls"})
-"""Reading them gives ENOSYS unless each object's last user is kept (SLAB_STORE_USER), which is not modelled."""
-
 
 def slab_directories(machine: Machine) -> dict[str, KmemCache]:
     """The names in /sys/kernel/slab, sorted: that of each cache, root or child.
@@ -51,15 +48,15 @@ def slab_attribute(machine: Machine, cache: KmemCache, name: str) -> str:
             no such directory.
     """
     slub = _slub(machine)
-    known = surface_policy(machine).slab_files
-    if name not in known:
-        raise SurfaceError(
-            f"/sys/kernel/slab/{cache.name} of {slub.name} has no file {name} (ENOENT).\n  It has: {', '.join(known)}"
-        )
-    if name in UNREADABLE:
+    if name in surface_policy(machine).unreadable:
         raise SurfaceError(
             f"reading {name} of {cache.name} gives ENOSYS: the cache does not keep who used its objects last.\n"
             "  Read another file"
+        )
+    known = slub.attributes(cache)
+    if name not in known:
+        raise SurfaceError(
+            f"/sys/kernel/slab/{cache.name} of {slub.name} has no file {name} (ENOENT).\n  It has: {', '.join(known)}"
         )
     text = slub.attribute(machine, cache, name)
     # What is for writing only, or of a cache without constructor, gives nothing at all.
@@ -72,9 +69,7 @@ def slab_files(machine: Machine, cache: KmemCache) -> dict[str, str]:
     Raises:
         SurfaceError: the allocator has no such directory.
     """
-    _slub(machine)
-    names = surface_policy(machine).slab_files
-    return {name: slab_attribute(machine, cache, name) for name in names if name not in UNREADABLE}
+    return {name: slab_attribute(machine, cache, name) for name in _slub(machine).attributes(cache)}
 
 
 def _slub(machine: Machine) -> Slub:

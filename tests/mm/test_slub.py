@@ -10,6 +10,7 @@ from slabactors.actors import join, prepare, start
 from slabactors.errors import Kind
 from slabactors.kernel.cpu import Cpu
 from slabactors.machine import Machine
+from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.slab_common import (
     KmemCache,
     kmem_cache_alloc,
@@ -58,7 +59,7 @@ class Script:
 
     def partial(self, cpu: int) -> list[tuple[int, int]]:
         """The CPU's partial list, head first."""
-        return [(self.number(slab), slab.inuse) for slab in reversed(self.cache.cpu_slabs[cpu].partial)]
+        return [(self.number(entry.slab), entry.slab.inuse) for entry in reversed(self.cache.cpu_slabs[cpu].partial)]
 
     def current(self, cpu: int) -> tuple[int, int] | None:
         """The CPU's slab and how many objects its private freelist has."""
@@ -102,7 +103,7 @@ def test_sizes_are_those_of_the_booted_kernel(
     object_size, cpus, size, order, objects, min_order, min_objects, min_partial, cpu_partial
 ):
     """Object size and number of CPUs give the order, the fallback and the partial limits."""
-    shape = geometry(object_size, cpus)
+    shape = geometry(CacheSpec(object_size), cpus)
     assert (shape.size, shape.order, shape.objects) == (size, order, objects)
     assert (shape.min_order, shape.min_objects) == (min_order, min_objects)
     assert (shape.min_partial, shape.cpu_partial) == (min_partial, cpu_partial)

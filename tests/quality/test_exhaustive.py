@@ -237,7 +237,7 @@ def test_what_random_search_finds_the_exhaustive_search_lists(scenario: str, lif
 
 def test_a_search_that_is_cut_short_verifies_nothing() -> None:
     """The verdict is undetermined, whatever was explored."""
-    result = verified(RACE, "repaired", TimePolicy.ADVERSARIAL, runs=100)
+    result = verified(RACE, "repaired", TimePolicy.ADVERSARIAL, runs=50)
     assert (result.verdict, result.exhaustive) == ("undetermined", False)
     assert 0 < result.progress < 1
 

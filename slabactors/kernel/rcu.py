@@ -1,0 +1,66 @@
+"""Read-copy update, as far as what is freed by it: after a grace period, some time later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from slabactors.actors import Actor, CountsDown, operation, start
+
+if TYPE_CHECKING:
+    from slabactors.kernel.cpu import Cpu
+
+
+class Rcu(Actor):
+    """Callbacks that wait for the end of a grace period, or run.
+
+    Deviation: nobody's read-side sections are known, so a grace period may end at any moment after it began.
+    """
+
+    role = "rcu"
+
+    def __init__(self) -> None:
+        super().__init__("rcu")
+        self.callbacks = 0
+
+    def _callbacks(self) -> int:
+        return self.callbacks
+
+    def _one(self) -> int:
+        return 1
+
+    @operation(writes="callbacks")
+    def enqueue(self) -> None:
+        """``call_rcu(head, func)``."""
+        self.callbacks += 1
+
+    @operation(writes="callbacks", narrow=[CountsDown("callbacks", _callbacks, _one)])
+    def done(self) -> None:
+        """``rcu_do_batch()``: a callback has run."""
+        self.callbacks -= 1
+
+    def _none_left(self) -> bool:
+        return self.callbacks == 0
+
+    @operation(guard=_none_left, reads="callbacks")
+    def barrier(self) -> None:
+        """``rcu_barrier()``: returns when every callback has run.  Sleeps."""
+
+
+async def call_rcu(cpu: Cpu, callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a path on this CPU after a grace period.  Any context.
+
+    Models call_rcu() (kernel/rcutree.c, v3.8).
+
+    Args:
+        cpu: where the task runs.
+        callback: makes the path.
+    """
+    rcu = cpu.machine.rcu
+    await rcu.enqueue()
+    await start(cpu.task(_after_grace_period(rcu, callback), "RCU callback"))
+
+
+async def _after_grace_period(rcu: Rcu, callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await callback()
+    await rcu.done()
