@@ -110,7 +110,7 @@ def test_settings_are_texts_or_values(settings, arguments):
         (["cpus=65"], ScenarioError, "cpus of a machine is a number from 1 to 64, not 65"),
         ({"pages": 0}, ScenarioError, "pages of a machine is a number from 1"),
         (["pre_destroy_runs=0"], ScenarioError, "pre_destroy_runs of a machine is a number from 1"),
-        (["allocator=slub-9"], UnknownName, "unknown allocator model 'slub-9'; did you mean 'slub-3.8'"),
+        (["allocator=slub-9"], UnknownName, "unknown allocator model 'slub-9'; did you mean 'slub-6.1'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, error, match):
