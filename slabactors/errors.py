@@ -131,6 +131,10 @@ class OutputError(UsageError):
     """A log or finding cannot be written."""
 
 
+class SurfaceError(UsageError):
+    """A text that the machine of this run does not have: a kernel would not have the file, or fail to read it."""
+
+
 class CorpusError(UsageError):
     """The corpus of a campaign is damaged, foreign, or of another version."""
 

@@ -36,6 +36,11 @@ Save = Annotated[
     Path | None,
     Parameter(help="Directory of the campaign: findings' files, and what was searched, to go on from there."),
 ]
+Slabinfo = Annotated[Path | None, Parameter(help="Write what /proc/slabinfo would say in the end there.")]
+Sysfs = Annotated[
+    Path | None,
+    Parameter(help="Directory for what /sys/kernel/slab and the groups' memory.kmem files would hold in the end."),
+]
 Runtime = Literal["sim", "asyncio", "trio"]
 Policy = Literal["adversarial", "quiescent", "untimed"]
 
@@ -50,12 +55,15 @@ def run(
     seed: Seed = 0,
     runtime: Annotated[Runtime, Parameter(help="Simulated, or live on an event loop.")] = "sim",
     log: Annotated[Path | None, Parameter(help="Write the run's JSON lines there.")] = None,
+    slabinfo: Slabinfo = None,
+    sysfs: Sysfs = None,
     time_scale: Annotated[float, Parameter(help="Live: how many times faster than real time timers go.")] = 10_000.0,
     jitter: Annotated[float, Parameter(help="Live: how often a mailbox hesitates, 0 to 1.")] = 0.3,
     json: Json = False,
 ) -> int:
     """Run a scenario once and say what became of its caches."""
     from slabactors.cli.once import run_once
+    from slabactors.cli.surfaces import SurfaceOptions
 
     return run_once(
         target,
@@ -64,6 +72,7 @@ def run(
         seed=seed,
         runtime=runtime,
         log=log,
+        show=SurfaceOptions(slabinfo, sysfs, log),
         time_scale=time_scale,
         jitter=jitter,
         json=json,
@@ -237,12 +246,16 @@ def trace(
     seed: Seed = 0,
     limit: Annotated[int | None, Parameter(help="Use only so many allocations and frees.")] = None,
     log: Annotated[Path | None, Parameter(help="Write the run's JSON lines there.")] = None,
+    slabinfo: Slabinfo = None,
+    sysfs: Sysfs = None,
     json: Json = False,
 ) -> int:
     """Run a real kernel's recorded allocations, frees and cgroup deaths as the workload of the machine."""
+    from slabactors.cli.surfaces import SurfaceOptions
     from slabactors.cli.trace import trace_file
 
-    return trace_file(file, lifecycle, seed=seed, limit=limit, log=log, json=json)
+    show = SurfaceOptions(slabinfo, sysfs, log)
+    return trace_file(file, lifecycle, seed=seed, limit=limit, log=log, show=show, json=json)
 
 
 @app.command

@@ -11,6 +11,7 @@ from typing import Any
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.output import counted, say, say_json
+from slabactors.cli.surfaces import SurfaceOptions, surfaces
 from slabactors.errors import UsageError
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution
@@ -72,6 +73,7 @@ def run_once(
     seed: int,
     runtime: str,
     log: Path | None,
+    show: SurfaceOptions,
     time_scale: float,
     jitter: float,
     json: bool,
@@ -90,14 +92,18 @@ def run_once(
         "seed": seed,
         "runtime": runtime,
     }
-    if log is None:
-        execution = _execute(program, seed, runtime, time_scale, jitter, None)
-    else:
-        with logged(log) as sink:
-            sink.run(**facts)
-            execution = _execute(program, seed, runtime, time_scale, jitter, sink)
-            write_end(sink, execution.outcome, execution.world)
-    return report(execution.outcome, execution.world, facts, json=json)
+    with surfaces(show, program.config.allocator) as write_surfaces:
+        if log is None:
+            execution = _execute(program, seed, runtime, time_scale, jitter, None)
+        else:
+            with logged(log) as sink:
+                sink.run(**facts)
+                execution = _execute(program, seed, runtime, time_scale, jitter, sink)
+                write_end(sink, execution.outcome, execution.world)
+        # What was found is said even when the rest cannot be kept: a live run cannot be had again.
+        code = report(execution.outcome, execution.world, facts, json=json)
+        write_surfaces(execution.world)
+    return code
 
 
 def _execute(

@@ -9,8 +9,10 @@ from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.once import caches_of, logged, write_end
 from slabactors.cli.output import counted, say, say_json
+from slabactors.cli.surfaces import SurfaceOptions, surfaces
 from slabactors.errors import TraceFileError, UsageError
 from slabactors.explore.finding import signature
+from slabactors.explore.program import Execution
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.recorded import Played, recorded_scenario, sample
@@ -21,7 +23,16 @@ from slabactors.trace.rebuild import rebuild
 from slabactors.trace.workload import RebuildSummary
 
 
-def trace_file(file: Path, lifecycle: str, *, seed: int, limit: int | None, log: Path | None, json: bool) -> int:
+def trace_file(
+    file: Path,
+    lifecycle: str,
+    *,
+    seed: int,
+    limit: int | None,
+    log: Path | None,
+    show: SurfaceOptions,
+    json: bool,
+) -> int:
     """Read a trace, play it, and say what was read and what became of the caches."""
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, not {limit}.\n  Type for example: --limit 1000")
@@ -36,21 +47,34 @@ def trace_file(file: Path, lifecycle: str, *, seed: int, limit: int | None, log:
     program = recorded_scenario(workload, played, name=file.name, limit=limit).bind(lifecycle_name=lifecycle)
     facts = {"version": __version__, "trace": file.name, "lifecycle": program.lifecycle.name, "seed": seed}
     strategy = RandomWalk(f"{seed}/0")
-    if log is None:
-        with tripwires():
-            execution = program.execute(strategy)
-    else:
-        with logged(log) as sink, tripwires():
-            sink.run(**facts)
-            execution = program.execute(strategy, observer=sink)
-            write_end(sink, execution.outcome, execution.world)
+    with surfaces(show, program.config.allocator) as write_surfaces:
+        if log is None:
+            with tripwires():
+                execution = program.execute(strategy)
+        else:
+            with logged(log) as sink, tripwires():
+                sink.run(**facts)
+                execution = program.execute(strategy, observer=sink)
+                write_end(sink, execution.outcome, execution.world)
+        played.samples.append(sample(execution.world, played))  # and what the second act left
+        if not json:
+            print_read(workload.summary, file, trace.lines)
+        read = summary_json(workload.summary, trace.lines)
+        code = _report(execution, workload.cpus, played, facts, read, json=json)
+        write_surfaces(execution.world)
+    return code
+
+
+def _report(
+    execution: Execution, cpus: int, played: Played, facts: dict[str, Any], read: dict[str, Any], *, json: bool
+) -> int:
+    """Print what became of a played trace, and give the exit code that says so."""
     outcome, machine = execution.outcome, execution.world
-    played.samples.append(sample(machine, played))  # and what the second act left
     bug = outcome.bug
     rows = caches_of(machine)
     children = [row for row in rows if "(" in row["cache"]]
     machine_facts: dict[str, Any] = {
-        "cpus": workload.cpus,
+        "cpus": cpus,
         "roots": len(rows) - len(children),
         "children_created": len(children),
         "children_dead": sum(1 for row in children if row["state"] != "alive"),
@@ -72,10 +96,9 @@ def trace_file(file: Path, lifecycle: str, *, seed: int, limit: int | None, log:
         finding = (
             None if bug is None else {"signature": signature(outcome), "kind": bug.kind.value, "message": bug.message}
         )
-        say_json(facts | {"read": summary_json(workload.summary, trace.lines)} | machine_facts | {"finding": finding})
+        say_json(facts | {"read": read} | machine_facts | {"finding": finding})
     else:
-        print_read(workload.summary, file, trace.lines)
-        print_machine(program.lifecycle.name, machine_facts)
+        print_machine(facts["lifecycle"], machine_facts)
         if bug is not None:
             say(f"  {signature(outcome)}")
             say(f"  {bug.message}")

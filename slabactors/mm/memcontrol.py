@@ -132,7 +132,7 @@ class MemCgroup(Actor):
     """
 
     role = "mem_cgroup"
-    reports = ("failcnt", "removed_at")
+    reports = ("failcnt", "max_usage", "removed_at")
 
     def __init__(self, name: str, clock: Clock, debug: DebugObjects) -> None:
         super().__init__(f"memcg {name}")
@@ -142,6 +142,7 @@ class MemCgroup(Actor):
         self.cgroups: Cgroups | None = None
         self.limit: int | None = None
         self.usage = 0
+        self.max_usage = 0
         self.failcnt = 0
         self.online = True
         self.removed_at = 0
@@ -191,6 +192,7 @@ class MemCgroup(Actor):
             self.failcnt += 1
             return False
         self.usage += bytes_charged
+        self.max_usage = max(self.max_usage, self.usage)
         return True
 
     def _usage(self) -> int:

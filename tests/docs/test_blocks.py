@@ -38,6 +38,7 @@ NOT_RUN = {
     "python3": "makes an environment",
     "source": "is the shell's own",
     "sudo": "needs a kernel to record",
+    "unshare": "needs a kernel that lets it, and procps",
 }
 """Commands that a page may show without their being run, and why."""
 MARKS = {"python": {"title", "append", "source"}, "text": {"title"}, "console": {"numbers"}}
