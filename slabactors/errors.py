@@ -113,6 +113,10 @@ class TraceFileError(UsageError):
     """A trace cannot be read at all (a malformed line is counted, not raised)."""
 
 
+class LogFileError(UsageError):
+    """A run's log cannot be read: foreign, damaged, of another schema, or there is no such step."""
+
+
 class OutputError(UsageError):
     """A log or finding cannot be written."""
 

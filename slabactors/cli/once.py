@@ -41,8 +41,22 @@ def write_end(log: RunLog, outcome: Outcome, machine: Machine) -> None:
         kind=bug.kind if bug is not None else None,
         message=bug.message if bug is not None else None,
         signature=signature(outcome) if bug is not None else None,
+        broke=_broke(outcome),
         caches=caches_of(machine),
     )
+
+
+def _broke(outcome: Outcome) -> dict[str, Any] | None:
+    """The step at which a run broke, which no observer has seen."""
+    if outcome.culprit is None or outcome.operation is None or outcome.actor is None:
+        return None
+    return {
+        "path": outcome.culprit.key,
+        "lane": outcome.culprit.lane,
+        "actor": outcome.actor.name,
+        "operation": outcome.operation.name,
+        "does": outcome.operation.expression,
+    }
 
 
 def caches_of(machine: Machine) -> list[dict[str, Any]]:
