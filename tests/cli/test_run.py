@@ -107,6 +107,7 @@ def test_a_log_is_one_run_line_a_line_for_each_step_and_one_end_line(command, tm
     assert [one["step"] for one in steps] == list(range(len(steps)))
     assert set(steps[0]) == {
         "event", "step", "act", "jiffies", "seconds", "path", "lane", "actor", "operation", "does", "args", "reply",
+        "causes", "changed", "level",
     }  # fmt: skip
     assert end["event"] == "end"
     # A step that broke the run had no reply, and no line.

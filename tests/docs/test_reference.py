@@ -42,15 +42,14 @@ def rows(page: Path, heading: str, first_column: str = "") -> list[list[str]]:
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
+
 def commands_of(group: App) -> Iterator[tuple[str, App]]:
     """Every command that can be typed, with those of groups after the group's name."""
     for name in group:
         if name.startswith("-"):
             continue
-        below = dict(commands_of(group[name]))
-        yield from {f"{name} {inner}": command for inner, command in below.items()}.items() if below else [
-            (name, group[name])
-        ]
+        below = list(commands_of(group[name]))
+        yield from [(f"{name} {inner}", command) for inner, command in below] or [(name, group[name])]
 
 
 COMMANDS = dict(commands_of(app))
