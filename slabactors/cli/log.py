@@ -15,8 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from slabactors.cli import BUG, FINE
-from slabactors.cli.output import counted, note, say, say_json
+from slabactors.cli.output import note, say, say_json
 from slabactors.errors import UsageError
+from slabactors.report.words import counted
 from slabactors.trace.query import Filter, Parting, Stats, diff, follow, past, select, stats
 from slabactors.trace.reader import EndLine, LogReader, StepLine
 

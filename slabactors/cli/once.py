@@ -10,13 +10,14 @@ from typing import Any
 
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.output import counted, say, say_json
+from slabactors.cli.output import say, say_json
 from slabactors.errors import UsageError
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
+from slabactors.report.words import counted
 from slabactors.runtime.step import Ending, Outcome, TimePolicy
 from slabactors.runtime.tripwires import tripwires
 from slabactors.scenario import BoundScenario, LiveExecution, find
