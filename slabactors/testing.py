@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol, TypeVar, cast
 
 from slabactors.errors import ReplayDiverged, UsageError
@@ -148,12 +149,13 @@ class _Search:
 
     def _explore(self) -> Iterator[Searched | None]:
         program, seed = self.program, self.seed
-        broken = False
+        enough = Event()
         result = SearchResult()
         # Told to stop, and not left: what a search has found in the block under way counts when it is told.
-        for result in search(program, strategy=self.strategy, seed=seed, runs=self.runs or 1000, stop=lambda: broken):
+        for result in search(program, strategy=self.strategy, seed=seed, runs=self.runs or 1000, stop=enough.is_set):
             yield None
-            broken = bool(result.found)
+            if result.found:
+                enough.set()
 
         def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
             return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)

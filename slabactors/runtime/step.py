@@ -273,7 +273,7 @@ def uncaught(raised: BaseException, path: PathView | None) -> KernelBug:
             place = f"{FilePath(file).name}:{frame.tb_lineno}"
         frame = frame.tb_next
     who = path.name if path is not None else "the run"
-    text = str(raised) or "no message"
+    text = next(iter(str(raised).splitlines()), "no message")
     return KernelBug(
         Kind.EXCEPTION,
         f"{who} raised {type(raised).__name__} at {place}: {text}",
