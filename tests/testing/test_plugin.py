@@ -119,7 +119,7 @@ def test_lifecycles_and_runtimes_make_tests(suite):
 async def test_race(machine):
     await race(machine)
 """,
-        "-v",
+        "-vv",
         "-k",
         "repaired or sim",
     )
