@@ -127,6 +127,10 @@ class WorkloadError(UsageError):
         self.line = line
 
 
+class LogFileError(UsageError):
+    """A run's log cannot be read: foreign, damaged, of another schema, or there is no such step."""
+
+
 class OutputError(UsageError):
     """A log or finding cannot be written."""
 

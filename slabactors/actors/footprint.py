@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 EVERYTHING: Final = -1
 """Mask of every cell there is, also of those nobody has named yet."""
 
-_LIFE: Final = 1
+LIFE: Final = 1
 """Bit of the cell that every operation reads and that freeing writes: is the object still there?"""
 
 _bits: dict[str, int] = {}
@@ -65,7 +65,7 @@ def footprint(reads: str | Iterable[str] | None, writes: str | Iterable[str] | N
     """What an operation may meet; nothing declared means that it writes everything of its actor."""
     if frees or (reads is None and writes is None):
         return Reach(EVERYTHING, EVERYTHING)
-    return Reach(mask(reads) | mask(writes) | _LIFE, mask(writes))
+    return Reach(mask(reads) | mask(writes) | LIFE, mask(writes))
 
 
 class Narrow:
@@ -90,7 +90,7 @@ class Narrow:
         writes: str | Iterable[str] | None = None,
     ) -> None:
         self._when = when
-        self._reach = Reach(mask(reads) | mask(writes) | _LIFE, mask(writes))
+        self._reach = Reach(mask(reads) | mask(writes) | LIFE, mask(writes))
 
     def reach(self, actor: Any, args: tuple[Any, ...]) -> Reach | None:
         """What the operation meets now, if it is in such a state."""
@@ -126,7 +126,7 @@ class CountsDown:
         self._value = value
         self._takes = takes
         self._writes = mask(writes)
-        self._reads = mask(reads) | self._writes | _LIFE
+        self._reads = mask(reads) | self._writes | LIFE
 
     def reach(self, actor: Any, args: tuple[Any, ...]) -> Reach | None:
         """What the operation meets now, if something is left."""

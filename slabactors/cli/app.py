@@ -300,6 +300,111 @@ def workload(
     )
 
 
+log_app = App(name="log", help="Look into the log of a run: see, follow, explain, compare, count, query.")
+app.command(log_app)
+
+LogFile = Annotated[Path, Parameter(help="A file that run, replay or trace --log wrote.")]
+LineLimit = Annotated[int | None, Parameter(help="Show at most so many steps.")]
+JsonLines = Annotated[bool, Parameter(name="--json", help="Print the lines as the file has them.", negative=())]
+
+
+@log_app.command
+def show(
+    file: LogFile,
+    /,
+    *,
+    actor: Annotated[str | None, Parameter(help="Only steps of these actors; patterns as in a shell.")] = None,
+    path: Annotated[str | None, Parameter(help="Only steps of these paths, by name or whole key.")] = None,
+    lane: Annotated[str | None, Parameter(help="Only steps on these CPUs and kworkers.")] = None,
+    operation: Annotated[str | None, Parameter(help="Only these operations.")] = None,
+    cache: Annotated[str | None, Parameter(help="Only what this cache, and what belongs to it, handled.")] = None,
+    act: Annotated[Literal[1, 2] | None, Parameter(help="Only while the story plays, or while it settles.")] = None,
+    first: Annotated[int | None, Parameter(name="--from", help="From this step on.")] = None,
+    last: Annotated[int | None, Parameter(name="--to", help="Up to this step.")] = None,
+    since: Annotated[float | None, Parameter(help="From this virtual second on.")] = None,
+    until: Annotated[float | None, Parameter(help="Up to this virtual second.")] = None,
+    limit: LineLimit = None,
+    lanes: Annotated[bool, Parameter(help="A column for each path.", negative=())] = False,
+    json: JsonLines = False,
+) -> int:
+    """Print the steps of a run, or some of them."""
+    from slabactors.cli.log import show
+    from slabactors.trace.query import Filter
+
+    which = Filter(actor, path, lane, operation, cache, act, first, last, since, until)
+    return show(file, which, limit=limit, lanes=lanes, json=json)
+
+
+@log_app.command
+def follow(
+    file: LogFile,
+    name: Annotated[str, Parameter(name="OBJECT", help="A cache, a memcg, a slab, an object: any name in the log.")],
+    /,
+    *,
+    limit: LineLimit = None,
+    json: JsonLines = False,
+) -> int:
+    """Follow an object through its life: what it handled, and who handed it on."""
+    from slabactors.cli.log import follow_object
+
+    return follow_object(file, name, limit=limit, json=json)
+
+
+@log_app.command(name="why")
+def why_step(
+    file: LogFile,
+    step: Annotated[int, Parameter(help="Number of the step.")],
+    /,
+    *,
+    limit: Annotated[int, Parameter(help="Tell at most so many steps, the nearest.")] = 30,
+    json: Json = False,
+) -> int:
+    """Tell what led to a step: those that it comes after, directly or not."""
+    from slabactors.cli.log import why_step
+
+    return why_step(file, step, limit=limit, json=json)
+
+
+@log_app.command
+def diff(
+    left: LogFile,
+    right: LogFile,
+    /,
+    *,
+    context: Annotated[int, Parameter(help="Show so many steps before and after.")] = 3,
+    json: Json = False,
+) -> int:
+    """Show where two runs part; exit 1 when they do."""
+    from slabactors.cli.log import diff_logs
+
+    return diff_logs(left, right, context=context, json=json)
+
+
+@log_app.command
+def stats(file: LogFile, /, *, json: Json = False) -> int:
+    """Count what a log holds."""
+    from slabactors.cli.log import print_stats
+
+    return print_stats(file, json=json)
+
+
+@log_app.command
+def sql(
+    file: Annotated[Path | None, Parameter(help="A file that run, replay or trace --log wrote.")] = None,
+    query_text: Annotated[str | None, Parameter(name="QUERY", help="SQL over the table steps.")] = None,
+    /,
+    *,
+    query: Annotated[str | None, Parameter(help="A shipped query; see --list.")] = None,
+    listed: Annotated[bool, Parameter(name="--list", help="List the shipped queries.", negative=())] = False,
+    limit: Annotated[int, Parameter(help="Show at most so many rows.")] = 1000,
+    json: Json = False,
+) -> int:
+    """Ask a log something in SQL."""
+    from slabactors.cli.log import ask_sql
+
+    return ask_sql(file, query_text, query=query, listed=listed, limit=limit, json=json)
+
+
 @app.command(name="list")
 def list_(*, json: Json = False) -> int:
     """List the shipped scenarios, and lifecycles, checkers, strategies and allocator models."""

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from slabactors.cli.output import counted, note, say
-from slabactors.cli.report import Report, save_all
+from slabactors.cli.output import note, say
+from slabactors.cli.report import save_all
 from slabactors.errors import OutputError, UsageError
 from slabactors.explore.campaign import Blocks, Plan
 from slabactors.explore.finding import check_directory
 from slabactors.explore.known import Known, State, replay_known
+from slabactors.report.finding import Report
+from slabactors.report.words import counted
 from slabactors.scenario import BoundScenario
 
 if TYPE_CHECKING:

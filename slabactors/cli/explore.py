@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.campaign import Campaign, check_jobs, connected, opened
-from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_no_bug, print_pipelined, print_report, print_unreached
+from slabactors.cli.output import Progress, note, say, say_json
+from slabactors.cli.report import interruptible, print_no_bug, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError, WorkersLost
 from slabactors.explore.campaign import Found, Plan, SearchResult, search
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.shrink import Shrunken, shrink
 from slabactors.kernel.jiffies import HZ
+from slabactors.report.finding import Report
+from slabactors.report.words import counted
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.output import counted, say, say_json
+from slabactors.cli.output import say, say_json
 from slabactors.cli.surfaces import SurfaceOptions, surfaces
 from slabactors.errors import UsageError
 from slabactors.explore.finding import signature
@@ -18,6 +18,7 @@ from slabactors.explore.program import Execution
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
+from slabactors.report.words import counted
 from slabactors.runtime.step import Ending, Outcome, TimePolicy
 from slabactors.runtime.tripwires import tripwires
 from slabactors.scenario import BoundScenario, LiveExecution, find
@@ -42,8 +43,22 @@ def write_end(log: RunLog, outcome: Outcome, machine: Machine) -> None:
         kind=bug.kind if bug is not None else None,
         message=bug.message if bug is not None else None,
         signature=signature(outcome) if bug is not None else None,
+        broke=_broke(outcome),
         caches=caches_of(machine),
     )
+
+
+def _broke(outcome: Outcome) -> dict[str, Any] | None:
+    """The step at which a run broke, which no observer has seen."""
+    if outcome.culprit is None or outcome.operation is None or outcome.actor is None:
+        return None
+    return {
+        "path": outcome.culprit.key,
+        "lane": outcome.culprit.lane,
+        "actor": outcome.actor.name,
+        "operation": outcome.operation.name,
+        "does": outcome.operation.expression,
+    }
 
 
 def caches_of(machine: Machine) -> list[dict[str, Any]]:

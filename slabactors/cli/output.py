@@ -96,11 +96,6 @@ def write_whole(path: Path, text: str, option: str) -> None:
         ) from error
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 class Progress:
     """A progress bar on stderr for anything longer than a second; nothing when stderr is no terminal.
 

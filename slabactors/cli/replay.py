@@ -8,12 +8,13 @@ from pathlib import Path
 from slabactors import __version__
 from slabactors.cli import BUG
 from slabactors.cli.once import logged, write_end
-from slabactors.cli.output import counted, note, say, say_json
+from slabactors.cli.output import note, say, say_json
 from slabactors.errors import FindingFileError, KernelBug, ReplayDiverged, UsageError
 from slabactors.explore.finding import Finding, load, signature
 from slabactors.explore.replay import replay
 from slabactors.explore.shrink import Shrunken, replayed
 from slabactors.kernel.jiffies import HZ
+from slabactors.report.words import counted
 from slabactors.scenario import BoundScenario, find
 from slabactors.trace.race_table import race_table
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.once import logged, write_end
-from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_no_bug, print_report, save_all
+from slabactors.cli.output import Progress, note, say, say_json
+from slabactors.cli.report import interruptible, print_no_bug, print_report, save_all
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import NondeterminismError, OutputError, UnknownName, UsageError
 from slabactors.explore.campaign import Found, SearchResult
@@ -21,6 +21,8 @@ from slabactors.explore.program import Execution
 from slabactors.explore.replay import Fair, replay
 from slabactors.explore.shrink import Shrunken, replayed, shrink_schedule
 from slabactors.explore.strategy import STRATEGIES
+from slabactors.report.finding import Report
+from slabactors.report.words import counted
 from slabactors.runtime.simulated import Strategy
 from slabactors.runtime.step import Decision, Ending, Step
 from slabactors.scenario import BoundScenario

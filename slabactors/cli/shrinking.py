@@ -1,45 +1,18 @@
-"""From the bugs of a search to their reports: the shortest schedule, the simplest settings, the two steps that race."""
+"""Shrinks the bugs of a search at a terminal, where it can be interrupted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
-from slabactors.cli.output import counted, note
-from slabactors.cli.report import Report, interruptible
-from slabactors.errors import NondeterminismError, ReplayDiverged
+from slabactors.cli.output import note
+from slabactors.cli.report import interruptible
 from slabactors.explore.fewest import Budget, Fewest
-from slabactors.explore.finding import Choice, Finding
-from slabactors.explore.lasso import lasso
-from slabactors.explore.racing import RacingPair, decisive, racing_pairs
 from slabactors.explore.shrink import Shrunken
-from slabactors.explore.simplify import Simplifier
-from slabactors.kernel.jiffies import HZ
+from slabactors.report.finding import Report
+from slabactors.report.shrinking import S, reports_of
+from slabactors.report.words import counted
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario
-from slabactors.trace.race_table import race_table
-
-
-class Seen(Protocol):
-    """A distinct bug, as a search saw it."""
-
-    @property
-    def signature(self) -> str:
-        """What it is called."""
-        ...
-
-    @property
-    def execution(self) -> int:
-        """The first execution that showed it."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """How many executions did."""
-        ...
-
-
-S = TypeVar("S", bound=Seen)
 
 
 def shrink_each(
@@ -53,83 +26,28 @@ def shrink_each(
     time: TimePolicy | None = None,
     reduce: bool = True,
 ) -> list[Report]:
-    """Shrink every bug of a search, and report it.
+    """As `slabactors.report.shrinking.reports_of`.
 
     The first Ctrl-C ends it with the best schedule so far of each bug, another one with the bugs that are done.
-
-    Args:
-        program: what was searched.
-        found: its bugs.
-        shorten: gives the best schedule of a bug that a budget allows, and how many steps it had when it was found.
-        fewest: what schedules of the program with few preemptions show.
-        strategy: what found them.
-        seed: of the search.
-        time: the policy under which they were found, if not the program's own.
-        reduce: also make the scenario's own numbers smaller.
     """
     reports: list[Report] = []
-    knobs = program.knobs if reduce else []
-    simplifier = Simplifier(program.variant, knobs, fewest, time=time)
-    first = Fewest(program, executions=0) if knobs else fewest  # what is proved is proved of the simplest settings
     try:
         with interruptible() as interrupted:
-            for one in found:
-                budget = Budget(stop=interrupted.is_set)
-                try:
-                    shrunken, steps = shorten(one, budget, first)
-                except (ReplayDiverged, NondeterminismError) as error:
-                    if strategy not in ("dpor", "states"):
-                        raise
-                    # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows.
-                    note(f"slabactors: {one.signature} was found, but its schedule cannot be shown: {error}")
-                    continue
-                simple = simplifier.simplified(program, shrunken, one.signature, budget)
-                variant = program.variant(simple.settings) if simple.settings else program
-                simple.shrunken.replays = budget.spent
-                pair = None if interrupted.is_set() else _pair(variant, simple.shrunken, one.signature)
-                finding = make_finding(variant, simple.shrunken, one, strategy=strategy, seed=seed)
-                bug = simple.shrunken.outcome.bug
-                assert bug is not None
-                table = race_table(simple.shrunken.history, bug.about)
-                loop = lasso(variant, simple.shrunken.decisions) if simple.shrunken.outcome.culprit is None else None
-                reports.append(Report(finding, one.count, steps, simple.shrunken, table, simple.settings, pair, loop))
+            for report in reports_of(
+                program,
+                found,
+                shorten,
+                fewest,
+                strategy=strategy,
+                seed=seed,
+                time=time,
+                reduce=reduce,
+                stop=interrupted.is_set,
+                note=lambda text: note(f"slabactors: {text}"),
+            ):
+                reports.append(report)  # noqa: PERF402 -- those that are done stay when it is interrupted
             if interrupted.is_set():
                 note("slabactors: interrupted; the schedules shown are the best so far.")
     except KeyboardInterrupt:
         note(f"slabactors: interrupted; {len(reports)} of {counted(len(found), 'distinct bug')} are shown.")
     return reports
-
-
-def _pair(program: BoundScenario, shrunken: Shrunken, wanted: str) -> RacingPair | None:
-    return decisive(racing_pairs(program, shrunken, until_decisive=True), wanted)
-
-
-def make_finding(program: BoundScenario, shrunken: Shrunken, found: Seen, *, strategy: str, seed: int) -> Finding:
-    """What is kept of a bug.
-
-    Args:
-        program: what shows it.
-        shrunken: the shortest schedule of the bug.
-        found: the bug as the search saw it.
-        strategy: what found it.
-        seed: of the search.
-    """
-    bug = shrunken.outcome.bug
-    assert bug is not None
-    return Finding(
-        scenario=program.scenario.name,
-        scenario_digest=program.scenario.digest,
-        lifecycle=program.lifecycle.name,
-        parameters=program.settings,
-        time=program.scenario.time,
-        starvation=None if program.starvation_jiffies is None else program.starvation_jiffies / HZ,
-        strategy=strategy,
-        seed=seed,
-        execution=found.execution,
-        signature=found.signature,
-        kind=bug.kind,
-        message=bug.message,
-        preemptions=shrunken.preemptions,
-        preemptions_minimum=shrunken.minimum,
-        schedule=[Choice(one.path, one.operation, one.actor, one.value) for one in shrunken.decisions],
-    )

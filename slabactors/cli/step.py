@@ -8,11 +8,12 @@ from pathlib import Path
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.once import logged, write_end
-from slabactors.cli.output import counted, say
+from slabactors.cli.output import say
 from slabactors.explore.finding import Finding, signature
 from slabactors.explore.program import Execution
 from slabactors.explore.replay import Fair, ReplayStrategy, Tail
 from slabactors.kernel.jiffies import HZ
+from slabactors.report.words import counted
 from slabactors.runtime.simulated import SimPath, Simulation
 from slabactors.runtime.step import Decision, Ending, Observer, Outcome, Step, TimePolicy
 from slabactors.runtime.tripwires import tripwires

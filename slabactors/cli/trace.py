@@ -8,7 +8,7 @@ from typing import Any
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.once import caches_of, logged, write_end
-from slabactors.cli.output import counted, say, say_json
+from slabactors.cli.output import say, say_json
 from slabactors.cli.surfaces import SurfaceOptions, surfaces
 from slabactors.errors import TraceFileError, UsageError
 from slabactors.explore.finding import signature
@@ -16,6 +16,7 @@ from slabactors.explore.program import Execution
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.recorded import Played, recorded_scenario, sample
+from slabactors.report.words import counted
 from slabactors.runtime.step import Ending
 from slabactors.runtime.tripwires import tripwires
 from slabactors.trace.formats.ftrace import read_trace

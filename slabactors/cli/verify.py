@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.campaign import Campaign, check_jobs, connected, opened
-from slabactors.cli.output import Progress, counted, note, say, say_json
-from slabactors.cli.report import Report, interruptible, print_pipelined, print_report, print_unreached
+from slabactors.cli.output import Progress, note, say, say_json
+from slabactors.cli.report import interruptible, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import UsageError, WorkersLost
 from slabactors.explore.bounded import Bounded, BoundedResult, DelayBounded, PreemptionBounded, search_bounded
@@ -22,6 +22,8 @@ from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.proved import Proved
 from slabactors.explore.shrink import Shrunken, shrink, shrink_schedule
 from slabactors.explore.verify import Verification, verify
+from slabactors.report.finding import Report
+from slabactors.report.words import counted
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
 

@@ -6,12 +6,12 @@ import textwrap
 from pathlib import Path
 
 from slabactors.cli import BUG
-from slabactors.cli.looping import in_words, loop_json
 from slabactors.cli.output import say, say_json, write_whole
-from slabactors.cli.racing import pair_json, sentences
 from slabactors.cli.replay import opened, seen_again
 from slabactors.explore.lasso import lasso
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
+from slabactors.report.looping import in_words, loop_json
+from slabactors.report.racing import pair_json, sentences
 from slabactors.trace.causality import tell
 from slabactors.trace.formats.mermaid import sequence_diagram
 from slabactors.trace.race_table import race_table

@@ -14,9 +14,10 @@ import msgspec
 
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
-from slabactors.cli.output import Progress, counted, say, say_json
+from slabactors.cli.output import Progress, say, say_json
 from slabactors.errors import KernelBug, UnknownName, UsageError, WorkloadError
 from slabactors.mm.models import MODELS
+from slabactors.report.words import counted
 from slabactors.workload.check import check_recording, first_difference_text
 from slabactors.workload.generate import Generator
 from slabactors.workload.language import Op, parse_script

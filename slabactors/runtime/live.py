@@ -86,6 +86,7 @@ class LivePath(Lineage):
     Attributes:
         id: number in the order of spawning in this run.
         request: what it asked for last.
+        index: of its last step in the run, where the values that ``choose()`` returned count, too; -1 for none.
         position: how many steps the run had made when this path's last one was made, that included.
         now: virtual time then.
         deadline: when it sleeps or is a timer, in jiffies.
@@ -99,10 +100,10 @@ class LivePath(Lineage):
         "coroutine",
         "daemon",
         "deadline",
-        "done",
         "due",
         "gathering",
         "id",
+        "index",
         "joiners",
         "joining",
         "lanes",
@@ -117,10 +118,13 @@ class LivePath(Lineage):
     def __init__(self, number: int, name: str, lane: str, parent: LivePath | None, ordinal: int) -> None:
         super().__init__(name, lane, parent, ordinal)
         self.id = number
+        self.index = -1
+        if parent is not None:
+            self.born = parent.index if parent.index >= 0 else parent.born
+            self.joins = parent.joins  # it comes after what its spawner has waited for
         self.position: int = parent.position if parent is not None else 0
         self.now: int = parent.now if parent is not None else 0
         self.daemon = False
-        self.done = False
         self.deadline: int | None = None
         self.due = 0.0
         self.timer: Timed | None = None
@@ -146,6 +150,7 @@ class LivePath(Lineage):
 
     def catch_up(self, other: LivePath) -> None:
         """It goes on because another has come to its end: it is as of the later of the two."""
+        self.joins = (*self.joins, other)
         self.position = max(self.position, other.position)
         self.now = max(self.now, other.now)
 
@@ -220,6 +225,7 @@ class LiveRuntime:
         self.jiffies_per_second = jiffies_per_second
         self.settle_jiffies = settle_jiffies
         self.observer = observer
+        self._watch = getattr(observer, "about_to_change", None)
         self.autojump = autojump
         self.steps_max = steps_max
         self.clock = Clock()
@@ -468,9 +474,11 @@ class LiveRuntime:
         """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
         lane = f"tell {message[1].name}"
         before = path.lanes.get(lane)
+        teller = path.position
 
         async def in_order() -> None:
-            if before is not None and not before.done:
+            # Done meanwhile is not done when it was told: the teller may have been resumed late.
+            if before is not None and not (before.done and before.position <= teller):
                 await join(before)
             await deliver(message)
 
@@ -623,14 +631,16 @@ class LiveRuntime:
         steps.append((path, operation, actor))
         if actor.tombstone is not None:
             touched_freed(operation, actor, actor.tombstone, path)
+        if self._watch is not None:
+            self._watch(actor)
         reply = operation.function(actor, *args)
         if operation.special:
             self._special(path, operation, actor)
         path.position = len(steps)
         path.now = self.clock.now
+        path.index = len(steps) + len(self._choices) - 1
         if self.observer is not None:
-            index = len(steps) + len(self._choices) - 1
-            self.observer(Step(index, path.now, path, operation, actor, args, reply, self._act))
+            self.observer(Step(path.index, path.now, path, operation, actor, args, reply, self._act))
         if path.timer is None:
             path.answer.send_nowait(reply)
         else:
@@ -747,6 +757,7 @@ class LiveRuntime:
         if actor.deadline is None:
             return
         timer = LivePath(len(self.paths), f"timer {actor.name}", "timer", None, actor.armed)
+        timer.born = len(self.steps) + len(self._choices) - 1
         actor.armed += 1
         self.paths.append(timer)
         timer.timer = actor

@@ -104,12 +104,10 @@ class SimPath(Lineage):
         "coroutine",
         "daemon",
         "deadline",
-        "done",
         "gathers",
         "id",
         "index",
         "joiners",
-        "joins",
         "last",
         "missing",
         "ready",
@@ -125,6 +123,7 @@ class SimPath(Lineage):
         self.lane = ""
         self.parent = parent
         self.children = 0
+        self.born = -1 if parent is None else parent.last - 1 if parent.last > 0 else parent.born
         self._key = None
         self.index = -1
         self.last = -1
@@ -137,20 +136,13 @@ class SimPath(Lineage):
         self.joins: tuple[SimPath, ...] = ()
         self.request: Message = NOTHING
 
+    last: int
     missing: int
     parent: SimPath | None
     ready: Callable[[Actor], bool]
     result: Any
     coroutine: Coroutine[Any, Any, Any]
     send: Callable[[Any], Any]
-
-    def joined(self) -> list[SimPath]:
-        """The paths that have returned of those that it has waited for, or that these have waited for."""
-        found = [child for child in self.joins if child.done]
-        for child in found:
-            # A child may have returned in the step of one that it was waiting for.
-            found.extend(grandchild for grandchild in child.joins if grandchild.done)
-        return found
 
 
 def _bound(guard: Callable[..., bool], args: tuple[Any, ...]) -> Callable[[Actor], bool]:
@@ -299,6 +291,7 @@ class Simulation:
         record = self.record
         append = record.append
         observer = self.observer
+        watch = getattr(observer, "about_to_change", None)
         invariant = self.invariant
         script = self._script
         alone = 1 if script is None else 0
@@ -323,6 +316,8 @@ class Simulation:
                 previous = path
                 if before is not None and before is not path:
                     self.preempts = before.index >= 0 and before.deadline is None
+                if watch is not None:
+                    watch(path.request[1])
             self._current = path
             append(path.id)
             operation, actor, args = path.request
@@ -829,6 +824,7 @@ class Simulation:
             actor.pending_timer = None
         if actor.deadline is not None:
             timer = SimPath(len(self.paths), None)
+            timer.born = len(self.record) - 1
             timer.name = f"timer {actor.name}"
             timer.lane = "timer"
             timer.ordinal = actor.armed

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path as FilePath
 from types import CoroutineType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, Self, cast
 
 from slabactors.actors import Actor, Choose, Message, Operation, Request, Timed, Tombstone
 from slabactors.errors import ForeignAwait, KernelBug, Kind
@@ -66,9 +66,13 @@ class Lineage:
         parent: who spawned it; None for those there from the start, and for timers.
         ordinal: its position among the siblings.
         children: how many it has spawned.
+        born: index of its spawner's last step when it was spawned, of the step that armed it for a timer; -1 for none.
+            Known in live runs and in observed simulated ones.
+        joins: the paths that it has waited for, and that its spawner had.
+        done: it has returned.
     """
 
-    __slots__ = ("_key", "children", "lane", "name", "ordinal", "parent")
+    __slots__ = ("_key", "born", "children", "done", "joins", "lane", "name", "ordinal", "parent")
 
     def __init__(self, name: str, lane: str, parent: Lineage | None, ordinal: int) -> None:
         self.name = name
@@ -76,7 +80,18 @@ class Lineage:
         self.parent = parent
         self.ordinal = ordinal
         self.children = 0
+        self.born = -1
+        self.joins: tuple[Lineage, ...] = ()
+        self.done = False
         self._key: str | None = None
+
+    def joined(self) -> list[Self]:
+        """The paths that have returned of those that it has waited for, or that these have waited for."""
+        found = [child for child in self.joins if child.done]
+        for child in found:
+            # A child may have returned in the step of one that it was waiting for.
+            found.extend(grandchild for grandchild in child.joins if grandchild.done)
+        return cast("list[Self]", found)
 
     @property
     def key(self) -> str:
@@ -268,7 +283,7 @@ def uncaught(raised: BaseException, path: PathView | None) -> KernelBug:
             place = f"{FilePath(file).name}:{frame.tb_lineno}"
         frame = frame.tb_next
     who = path.name if path is not None else "the run"
-    text = str(raised) or "no message"
+    text = next(iter(str(raised).splitlines()), "no message")
     return KernelBug(
         Kind.EXCEPTION,
         f"{who} raised {type(raised).__name__} at {place}: {text}",

@@ -1,31 +1,114 @@
-"""One run is one JSON-lines file, written through structlog.
+"""One run is one JSON-lines file, written through structlog; or the application's own log.
 
-Schema version 1.  Every line has ``event``: one ``run`` (what was run), a ``step`` for each delivery, one ``end`` (how
+Schema version 2.  Every line has ``event``: one ``run`` (what was run), a ``step`` for each delivery, one ``end`` (how
 it ended).  Times are virtual: jiffies, and seconds of ``HZ`` jiffies.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from slabactors.actors import Actor
 from slabactors.errors import OutputError
-from slabactors.runtime.step import Step
+from slabactors.runtime.causes import Causes
+from slabactors.runtime.step import Ending, Step
 from slabactors.trace.render import plain
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-SCHEMA = 1
+SCHEMA = 2
 JIFFIES_PER_SECOND = 1000
+LEVELS = {"debug": 10, "info": 20, "error": 40}
+"""The numbers of the standard library's levels."""
+
+
+CELLS_SHOWN = 8
+"""A cell with more elements than that is told by how many it has."""
+
+NOT_CELLS = frozenset({"name", "tombstone", "guarded", "embedded", "holder", "pending_timer"})
+"""What every actor has for the drivers; no state of what it stands for."""
 
 
 def _serialise(event: dict[str, Any], **_: Any) -> bytes:
     return msgspec.json.encode(event)
+
+
+def _event_first(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    return {"event": event.pop("event"), **event}
+
+
+def cells_of(actor: Actor) -> dict[str, Any]:
+    """An actor's state as logs show it: attribute by attribute, long lists and dictionaries by their length."""
+    return {name: _cell(value) for name, value in vars(actor).items() if name not in NOT_CELLS and name[0] != "_"}
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | tuple | dict | set | frozenset) and len(value) > CELLS_SHOWN:
+        return f"{len(value)} elements"
+    return plain(value)
+
+
+class StepFields:
+    """What a log tells of each step; an observer that drivers also ask to look at an actor before it changes."""
+
+    def __init__(self) -> None:
+        self._causes = Causes()
+        self._before: dict[str, Any] = {}
+
+    def about_to_change(self, actor: Actor) -> None:
+        """The next step is this actor's."""
+        self._before = cells_of(actor)
+
+    def of(self, step: Step) -> dict[str, Any]:
+        """The fields of a step's line."""
+        operation = step.operation
+        before = self._before
+        after = cells_of(step.actor)
+        return {
+            "step": step.index,
+            "act": step.act,
+            "jiffies": step.now,
+            "seconds": step.now / JIFFIES_PER_SECOND,
+            "path": step.path.key,
+            "lane": step.path.lane,
+            "actor": step.actor.name,
+            "operation": operation.name,
+            "does": operation.expression,
+            "args": plain(step.args),
+            "reply": plain(step.reply),
+            "causes": self._causes.of(step),
+            "changed": {name: value for name, value in after.items() if name not in before or before[name] != value},
+        }
+
+
+class AppLog:
+    """Tells the steps of a run to the application's own log, as its structlog configuration has it.
+
+    Steps are ``debug`` events called ``step``, with the fields of the files.  Give it as the observer of a run.
+
+    Args:
+        logger: a structlog logger; ``structlog.get_logger("slabactors")`` by default.
+    """
+
+    def __init__(self, logger: Any = None) -> None:
+        if logger is None:
+            import structlog
+
+            logger = structlog.get_logger("slabactors")
+        self._log = logger
+        self._fields = StepFields()
+        self.about_to_change = self._fields.about_to_change
+
+    def __call__(self, step: Step) -> None:
+        """A step."""
+        self._log.debug("step", **self._fields.of(step))
 
 
 class RunLog:
@@ -56,10 +139,16 @@ class RunLog:
         # A logger of our own: the application's structlog configuration is neither used nor changed.
         self._log: FilteringBoundLogger = structlog.wrap_logger(
             structlog.BytesLogger(self._file),
-            processors=[structlog.processors.JSONRenderer(serializer=_serialise)],
+            processors=[
+                structlog.processors.add_log_level,
+                _event_first,
+                structlog.processors.JSONRenderer(serializer=_serialise),
+            ],
             wrapper_class=structlog.make_filtering_bound_logger(0),
             context_class=dict,
         )
+        self._fields = StepFields()
+        self.about_to_change = self._fields.about_to_change
 
     def __enter__(self) -> RunLog:
         return self
@@ -82,34 +171,21 @@ class RunLog:
             f"cannot write the log {self.path}: {error.strerror}.\n  Give another file: --log FILE.jsonl"
         )
 
-    def _write(self, event: str, **fields: Any) -> None:
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         try:
-            self._log.info(event, **fields)
+            self._log.log(LEVELS[level], event, **fields)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def run(self, **facts: Any) -> None:
         """The first line: what is run."""
-        self._write("run", schema=SCHEMA, **{key: plain(value) for key, value in facts.items()})
+        self._write("info", "run", {"schema": SCHEMA} | {key: plain(value) for key, value in facts.items()})
 
     def __call__(self, step: Step) -> None:
         """A step."""
-        operation = step.operation
-        self._write(
-            "step",
-            step=step.index,
-            act=step.act,
-            jiffies=step.now,
-            seconds=step.now / JIFFIES_PER_SECOND,
-            path=step.path.key,
-            lane=step.path.lane,
-            actor=step.actor.name,
-            operation=operation.name,
-            does=operation.expression,
-            args=plain(step.args),
-            reply=plain(step.reply),
-        )
+        self._write("debug", "step", self._fields.of(step))
 
     def end(self, **facts: Any) -> None:
-        """The last line: how it ended."""
-        self._write("end", **{key: plain(value) for key, value in facts.items()})
+        """The last line: how it ended; an ``error`` when that was a bug."""
+        broke = facts.get("ending") == Ending.BUG
+        self._write("error" if broke else "info", "end", {key: plain(value) for key, value in facts.items()})

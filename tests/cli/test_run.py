@@ -102,11 +102,12 @@ def test_a_log_is_one_run_line_a_line_for_each_step_and_one_end_line(command, tm
     said = command("run", target, "--log", "run.jsonl", "--json")
     first, *steps, end = map(json.loads, (tmp_path / "run.jsonl").read_text().splitlines())
     assert first["event"] == "run"
-    assert first["schema"] == 1
+    assert first["schema"] == 2
     assert {one["event"] for one in steps} == {"step"}
     assert [one["step"] for one in steps] == list(range(len(steps)))
     assert set(steps[0]) == {
         "event", "step", "act", "jiffies", "seconds", "path", "lane", "actor", "operation", "does", "args", "reply",
+        "causes", "changed", "level",
     }  # fmt: skip
     assert end["event"] == "end"
     # A step that broke the run had no reply, and no line.

@@ -1,6 +1,7 @@
 """A live run is a simulated run: what the event loop happened to do replays in the simulator, step for step.
 
-Compared are the paths' keys, operations, actors, arguments, replies, virtual time after each step, and the outcome.
+Compared are the paths' keys, operations, actors, arguments, replies, virtual time after each step, what it comes after
+and what it changed, and the outcome.
 The programs are stories over the machine, and small ones without any slab; then programs drawn at random, which use
 whatever a path may do and often break.
 """
@@ -28,6 +29,7 @@ from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_
 from slabactors.runtime.live import LiveRuntime
 from slabactors.runtime.simulated import Simulation
 from slabactors.runtime.step import Outcome, Step, TimePolicy
+from slabactors.trace.log import StepFields
 from slabactors.trace.render import plain
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -45,8 +47,22 @@ class World:
 Program = Callable[[Clock], World]
 
 
-def row(step: Step) -> tuple[Any, ...]:
-    return step.path.key, step.operation.name, step.actor.name, plain(step.args), plain(step.reply), step.now
+class Rows:
+    """An observer that keeps what is compared of each step."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        self._fields = StepFields()
+        self.about_to_change = self._fields.about_to_change
+        self._ordinals: dict[int, int] = {}
+        """Of steps, by index: a value that was chosen counts there, and where it does depends on the driver."""
+
+    def __call__(self, step: Step) -> None:
+        fields = self._fields.of(step)
+        self._ordinals[step.index] = len(self.rows)
+        causes = [self._ordinals[cause] for cause in fields["causes"]]
+        called = step.path.key, step.operation.name, step.actor.name, plain(step.args)
+        self.rows.append((*called, plain(step.reply), step.now, causes, fields["changed"]))
 
 
 def verdict(outcome: Outcome) -> tuple[Any, ...]:
@@ -64,8 +80,9 @@ def verdict(outcome: Outcome) -> tuple[Any, ...]:
 
 def live_and_replayed(program: Program, backend: str, seed: int, **options: Any) -> tuple[list[Any], Outcome]:
     """Run a program live and replay it; the steps both made.  Fails where they differ."""
-    rows: list[Any] = []
-    runtime = LiveRuntime(seed=seed, observer=lambda step: rows.append(row(step)), **options)
+    observer = Rows()
+    rows = observer.rows
+    runtime = LiveRuntime(seed=seed, observer=observer, **options)
     world = program(runtime.clock)
 
     async def go() -> Outcome:
@@ -75,9 +92,10 @@ def live_and_replayed(program: Program, backend: str, seed: int, **options: Any)
     decisions = runtime.decisions()
     assert not runtime.hosted
 
-    replayed: list[Any] = []
+    observer = Rows()
+    replayed = observer.rows
     strategy = ReplayStrategy(decisions)
-    simulation = Simulation(strategy, time=TimePolicy.RECORDED, observer=lambda step: replayed.append(row(step)))
+    simulation = Simulation(strategy, time=TimePolicy.RECORDED, observer=observer)
     world = program(simulation.clock)
     again = simulation.run(world.main, daemons=world.daemons, at_rest=world.at_rest)
     assert strategy.exhausted

@@ -7,10 +7,12 @@ import inspect
 import json
 import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from cyclopts import App
 
 from slabactors import __version__
 from slabactors.actors import Actor, Operation, operation_of, operations
@@ -40,19 +42,29 @@ def rows(page: Path, heading: str, first_column: str = "") -> list[list[str]]:
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
-COMMANDS = [name for name in app if not name.startswith("-")]
+
+def commands_of(group: App) -> Iterator[tuple[str, App]]:
+    """Every command that can be typed, with those of groups after the group's name."""
+    for name in group:
+        if name.startswith("-"):
+            continue
+        below = list(commands_of(group[name]))
+        yield from [(f"{name} {inner}", command) for inner, command in below] or [(name, group[name])]
+
+
+COMMANDS = dict(commands_of(app))
 
 
 def test_every_command_has_its_section_and_its_row_in_the_readme():
     page = REFERENCE / "commands.md"
     assert set(COMMANDS) <= set(headings(page))
     listed = {bare(row[0]).split()[1] for row in rows(ROOT / "README.md", "Commands")}
-    assert listed == set(COMMANDS)
+    assert listed == {command.split()[0] for command in COMMANDS}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_options_of_a_command_are_those_that_the_page_has(command):
-    wanted = {argument.names[0]: argument for argument in app[command].assemble_argument_collection()}
+    wanted = {argument.names[0]: argument for argument in COMMANDS[command].assemble_argument_collection()}
     listed = {bare(row[0]): row[1] for row in rows(REFERENCE / "commands.md", command)}
     assert set(listed) == set(wanted)
     for name, argument in wanted.items():
@@ -64,8 +76,8 @@ def test_the_options_of_a_command_are_those_that_the_page_has(command):
 def test_no_page_shows_an_option_that_there_is_not():
     known = {
         name
-        for command in COMMANDS
-        for argument in app[command].assemble_argument_collection()
+        for command in COMMANDS.values()
+        for argument in command.assemble_argument_collection()
         for name in argument.names
     }
     known |= {"--help", "--version"}

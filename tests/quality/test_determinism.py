@@ -52,7 +52,7 @@ def test_a_log_is_the_same_to_the_byte(processes, name):
     """Three processes, two hash seeds, one log."""
     logs = [(directory / f"{name.replace('/', '-')}.jsonl").read_bytes() for directory in processes]
     assert len({hashlib.sha256(log).hexdigest() for log in logs}) == 1
-    assert logs[0].startswith(b'{"schema":1,')
+    assert logs[0].startswith(b'{"event":"run","schema":2,')
     assert logs[0].count(b"\n") > 20
     assert b" at 0x" not in logs[0]
 

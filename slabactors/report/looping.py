@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from slabactors.cli.output import counted
-from slabactors.cli.racing import step_json, what
 from slabactors.explore.lasso import Lasso
 from slabactors.kernel.jiffies import HZ
+from slabactors.report.racing import step_json, what
+from slabactors.report.words import counted
 from slabactors.trace.race_table import column_of
 
 

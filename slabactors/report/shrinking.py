@@ -1,0 +1,128 @@
+"""From the bugs of a search to their reports: the shortest schedule, the simplest settings, the two steps that race."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+from slabactors.errors import NondeterminismError, ReplayDiverged
+from slabactors.explore.fewest import Budget, Fewest
+from slabactors.explore.finding import Choice, Finding
+from slabactors.explore.lasso import lasso
+from slabactors.explore.racing import RacingPair, decisive, racing_pairs
+from slabactors.explore.shrink import Shrunken
+from slabactors.explore.simplify import Simplifier
+from slabactors.kernel.jiffies import HZ
+from slabactors.report.finding import Report
+from slabactors.runtime.step import TimePolicy
+from slabactors.scenario import BoundScenario
+from slabactors.trace.race_table import race_table
+
+
+class Seen(Protocol):
+    """A distinct bug, as a search saw it."""
+
+    @property
+    def signature(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def execution(self) -> int:
+        """The first execution that showed it."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many executions did."""
+        ...
+
+
+S = TypeVar("S", bound=Seen)
+
+
+def reports_of(
+    program: BoundScenario,
+    found: list[S],
+    shorten: Callable[[S, Budget, Fewest], tuple[Shrunken, int]],
+    fewest: Fewest,
+    *,
+    strategy: str,
+    seed: int,
+    time: TimePolicy | None = None,
+    reduce: bool = True,
+    stop: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] = lambda text: None,
+) -> Iterator[Report]:
+    """Shrink every bug of a search, and report it, one after the other.
+
+    Args:
+        program: what was searched.
+        found: its bugs.
+        shorten: gives the best schedule of a bug that a budget allows, and how many steps it had when it was found.
+        fewest: what schedules of the program with few preemptions show.
+        strategy: what found them.
+        seed: of the search.
+        time: the policy under which they were found, if not the program's own.
+        reduce: also make the scenario's own numbers smaller.
+        stop: asked now and then; once it says so, schedules are the best so far.
+        note: told of a bug that cannot be shown.
+    """
+    knobs = program.knobs if reduce else []
+    simplifier = Simplifier(program.variant, knobs, fewest, time=time)
+    first = Fewest(program, executions=0) if knobs else fewest  # what is proved is proved of the simplest settings
+    for one in found:
+        budget = Budget(stop=stop)
+        try:
+            shrunken, steps = shorten(one, budget, first)
+        except (ReplayDiverged, NondeterminismError) as error:
+            if strategy not in ("dpor", "states"):
+                raise
+            # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows.
+            note(f"{one.signature} was found, but its schedule cannot be shown: {error}")
+            continue
+        simple = simplifier.simplified(program, shrunken, one.signature, budget)
+        variant = program.variant(simple.settings) if simple.settings else program
+        simple.shrunken.replays = budget.spent
+        pair = None if stop() else _pair(variant, simple.shrunken, one.signature)
+        finding = make_finding(variant, simple.shrunken, one, strategy=strategy, seed=seed)
+        bug = simple.shrunken.outcome.bug
+        assert bug is not None
+        table = race_table(simple.shrunken.history, bug.about)
+        loop = lasso(variant, simple.shrunken.decisions) if simple.shrunken.outcome.culprit is None else None
+        yield Report(finding, one.count, steps, simple.shrunken, table, simple.settings, pair, loop)
+
+
+def _pair(program: BoundScenario, shrunken: Shrunken, wanted: str) -> RacingPair | None:
+    return decisive(racing_pairs(program, shrunken, until_decisive=True), wanted)
+
+
+def make_finding(program: BoundScenario, shrunken: Shrunken, found: Seen, *, strategy: str, seed: int) -> Finding:
+    """What is kept of a bug.
+
+    Args:
+        program: what shows it.
+        shrunken: the shortest schedule of the bug.
+        found: the bug as the search saw it.
+        strategy: what found it.
+        seed: of the search.
+    """
+    bug = shrunken.outcome.bug
+    assert bug is not None
+    return Finding(
+        scenario=program.scenario.name,
+        scenario_digest=program.scenario.digest,
+        lifecycle=program.lifecycle.name,
+        parameters=program.settings,
+        time=program.scenario.time,
+        starvation=None if program.starvation_jiffies is None else program.starvation_jiffies / HZ,
+        strategy=strategy,
+        seed=seed,
+        execution=found.execution,
+        signature=found.signature,
+        kind=bug.kind,
+        message=bug.message,
+        preemptions=shrunken.preemptions,
+        preemptions_minimum=shrunken.minimum,
+        schedule=[Choice(one.path, one.operation, one.actor, one.value) for one in shrunken.decisions],
+    )

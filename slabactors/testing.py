@@ -1,0 +1,522 @@
+"""Searches for test suites: stories over a machine, explored or verified, with a report when one breaks.
+
+Under pytest decorate an ``async def`` test; anywhere else await `explore` or `verify`, or call `explore_sync`:
+
+    @interleavings(cpus=2, runs=500)
+    async def test_the_last_object(machine):
+        ...
+
+    result = await explore(my_story, lifecycle="v5")
+    result.check()
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol, TypeVar, cast
+
+from slabactors.errors import ReplayDiverged, UsageError
+from slabactors.explore.campaign import Found, SearchResult, search
+from slabactors.explore.dpor import Statistics
+from slabactors.explore.fewest import Budget, Fewest
+from slabactors.explore.finding import Finding, file_name, load, save
+from slabactors.explore.finding import signature as signature_of
+from slabactors.explore.proved import Proved
+from slabactors.explore.shrink import Shrunken, replayed, shrink, shrink_schedule
+from slabactors.explore.verify import Verification
+from slabactors.explore.verify import verify as verify_program
+from slabactors.kernel.jiffies import HZ
+from slabactors.report.finding import Report, lines_of
+from slabactors.report.shrinking import make_finding, reports_of
+from slabactors.report.words import counted
+from slabactors.scenario import BoundScenario, Machine, Scenario, find
+from slabactors.scenario import scenario as make_scenario
+from slabactors.trace.race_table import race_table
+
+__all__ = ["Failed", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
+
+Story = Callable[..., Coroutine[Any, Any, Any]]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Failed(AssertionError):
+    """Some interleaving of a story breaks it.
+
+    Attributes:
+        reports: what was found, each with its shortest schedule.
+        text: the reports for a person.
+    """
+
+    def __init__(self, summary: str, reports: Sequence[Report], text: str) -> None:
+        super().__init__(summary)
+        self.reports = list(reports)
+        self.text = text
+
+
+@dataclass(slots=True)
+class Searched:
+    """What a search came to.
+
+    Attributes:
+        verdict: ``clean``, ``verified``, ``broken`` or ``undetermined``, as the commands have it.
+        executions: how many runs.
+        deliveries: how many steps in all.
+        seconds: wall time, without that of shrinking.
+        exhaustive: every interleaving was explored.
+        seed: of the search.
+        reports: the distinct bugs, each with its shortest schedule.
+    """
+
+    verdict: str
+    executions: int
+    deliveries: int
+    seconds: float
+    exhaustive: bool
+    seed: int
+    reports: list[Report] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The reports for a person."""
+        return "\n\n".join("\n".join(lines_of(report)) for report in self.reports)
+
+    def check(self) -> None:
+        """Nothing was found.
+
+        Raises:
+            Failed: something was, or the search was cut short by the bound on steps.
+        """
+        __tracebackhide__ = True
+        if self.reports:
+            first = self.reports[0]
+            raise Failed(_summary(first, self.executions, self.seed), self.reports, self.text) from _raised(first)
+        if self.verdict == "undetermined":
+            raise Failed("undetermined: some executions hit the bound on steps", [], "")
+
+
+def _summary(report: Report, executions: int, seed: int) -> str:
+    return f"{report.finding.signature}, in {counted(executions, 'execution')} (seed {seed})\n{report.finding.message}"
+
+
+def _raised(report: Report) -> BaseException | None:
+    """What the story's own code raised, so that a test's assertion is shown as pytest shows them."""
+    return report.shrunken.outcome.error
+
+
+# -- searches anywhere -------------------------------------------------------------------------------------------------
+
+
+def program_of(
+    story: Story | Scenario | str, *, lifecycle: str | None, name: str = "", **settings: Any
+) -> BoundScenario:
+    """A story as a program that can be searched.
+
+    Args:
+        story: an ``async def`` over a machine, a scenario, or the name of a shipped one.
+        lifecycle: the generation; v5, or the scenario's own, by default.
+        name: how reports call it.
+        settings: of the machine and, for a scenario, of its parameters.
+    """
+    if isinstance(story, str):
+        story = find(story)
+    if not isinstance(story, Scenario):
+        title = (inspect.getdoc(story) or story.__name__).partition("\n")[0]
+        story = make_scenario(title=title)(story)
+    return replace(story, name=name or story.name).bind(lifecycle_name=lifecycle, settings=settings)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search that goes on a little with every turn."""
+
+    program: BoundScenario
+    strategy: str = "portfolio"
+    runs: int | None = 1000
+    seed: int = 0
+    exhaustive: bool = False
+
+    def turns(self) -> Iterator[Searched | None]:
+        """None for every turn but the last, which is the result."""
+        if self.exhaustive:
+            yield from self._verify()
+        else:
+            yield from self._explore()
+
+    def _explore(self) -> Iterator[Searched | None]:
+        program, seed = self.program, self.seed
+        enough = Event()
+        result = SearchResult()
+        # Told to stop, and not left: what a search has found in the block under way counts when it is told.
+        for result in search(program, strategy=self.strategy, seed=seed, runs=self.runs or 1000, stop=enough.is_set):
+            yield None
+            if result.found:
+                enough.set()
+
+        def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
+            return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)
+
+        found = list(result.found.values())
+        reports = []
+        for report in reports_of(program, found, shorten, Fewest(program), strategy=self.strategy, seed=seed):
+            reports.append(report)
+            yield None
+        yield Searched(result.verdict, result.executions, result.deliveries, result.seconds, False, seed, reports)
+
+    def _verify(self) -> Iterator[Searched | None]:
+        program = self.program
+        time = program.scenario.time
+        result = Verification(Statistics())
+        for result in verify_program(program, search="auto", runs=self.runs):  # noqa: B007 -- the last one counts
+            yield None
+
+        def shorten(found: Proved, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
+            schedule = shrink_schedule(
+                program, found.decisions, found.signature, budget=budget, fewest=fewest, time=time
+            )
+            return schedule, len(found.decisions)
+
+        reports = []
+        bugs = list(result.found.values())
+        for report in reports_of(program, bugs, shorten, Fewest(program), strategy=result.search, seed=0):
+            reports.append(report)
+            yield None
+        statistics = result.statistics
+        yield Searched(
+            result.verdict,
+            statistics.executions,
+            statistics.deliveries,
+            result.seconds,
+            result.exhaustive,
+            self.seed,
+            reports,
+        )
+
+
+def _finish(search: _Search) -> Searched:
+    return next(result for result in search.turns() if result is not None)
+
+
+async def _finish_async(search: _Search) -> Searched:
+    from anyio.lowlevel import checkpoint
+
+    for result in search.turns():
+        if result is not None:
+            return result
+        await checkpoint()
+    raise AssertionError("a search ends with its result")
+
+
+async def explore(
+    story: Story | Scenario | str,
+    *,
+    lifecycle: str | None = None,
+    strategy: str = "portfolio",
+    runs: int = 1000,
+    seed: int = 0,
+    **settings: Any,
+) -> Searched:
+    """Run a story many times, each time in another order, until something breaks; on any event loop, cancellable.
+
+    Args:
+        story: an ``async def`` over a machine, a scenario, or the name of a shipped one.
+        lifecycle: the generation of the protocol; v5, or the scenario's own, by default.
+        strategy: how the next step is picked.
+        runs: how many executions at most.
+        seed: of the search; the same seed gives the same executions.
+        settings: knobs of the machine (``cpus=4``) and of the scenario.
+    """
+    program = program_of(story, lifecycle=lifecycle, **settings)
+    return await _finish_async(_Search(program, strategy, runs, seed))
+
+
+def explore_sync(
+    story: Story | Scenario | str,
+    *,
+    lifecycle: str | None = None,
+    strategy: str = "portfolio",
+    runs: int = 1000,
+    seed: int = 0,
+    **settings: Any,
+) -> Searched:
+    """As `explore`, without an event loop."""
+    program = program_of(story, lifecycle=lifecycle, **settings)
+    return _finish(_Search(program, strategy, runs, seed))
+
+
+async def verify(
+    story: Story | Scenario | str, *, lifecycle: str | None = None, runs: int | None = None, **settings: Any
+) -> Searched:
+    """Explore every interleaving of a story; on any event loop, cancellable.
+
+    Args:
+        story: an ``async def`` over a machine, a scenario, or the name of a shipped one.
+        lifecycle: the generation of the protocol; v5, or the scenario's own, by default.
+        runs: give up after so many executions.
+        settings: knobs of the machine and of the scenario.
+    """
+    program = program_of(story, lifecycle=lifecycle, **settings)
+    return await _finish_async(_Search(program, runs=runs, exhaustive=True))
+
+
+def verify_sync(
+    story: Story | Scenario | str, *, lifecycle: str | None = None, runs: int | None = None, **settings: Any
+) -> Searched:
+    """As `verify`, without an event loop."""
+    return _finish(_Search(program_of(story, lifecycle=lifecycle, **settings), runs=runs, exhaustive=True))
+
+
+# -- tests -------------------------------------------------------------------------------------------------------------
+
+
+class Session(Protocol):
+    """What the test runner says about a test that is being run."""
+
+    @property
+    def name(self) -> str:
+        """What the test is called."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """Instead of the test's own."""
+        ...
+
+    def runs(self, wanted: int) -> int:
+        """How many executions a test may make that wants so many."""
+        ...
+
+    @property
+    def replay(self) -> Path | None:
+        """A finding to be run again, instead of a search."""
+        ...
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the schedules are kept that made tests fail."""
+        ...
+
+    def command(self, file: Path) -> str:
+        """What to type to see a finding again."""
+        ...
+
+
+current: list[Session] = []
+"""The test that is being run, when a plugin says so."""
+
+
+def interleavings(
+    function: F | None = None,
+    /,
+    *,
+    lifecycle: str | Sequence[str] | None = None,
+    strategy: str = "portfolio",
+    runs: int = 200,
+    seed: int = 0,
+    exhaustive: bool = False,
+    runtimes: Sequence[str] = ("sim",),
+    **settings: Any,
+) -> Any:
+    """Make an ``async def`` test over a machine a search for the order of steps that breaks it.
+
+    The test's first parameter is the machine; all others are fixtures, parameters or drawn data, as usual.  What it
+    asserts is checked in every execution, and so is all that the machine's checkers look for.
+
+    Args:
+        function: the test.
+        lifecycle: the generation of the protocol; several make as many tests.
+        strategy: how the next step is picked.
+        runs: how many executions; ``--slabactors-runs`` overrides it.
+        seed: of the search; ``--slabactors-seed`` overrides it.
+        exhaustive: explore every interleaving instead, and fail unless all were.
+        runtimes: ``sim`` for the search; ``asyncio`` and ``trio`` for one live run each.  Several make as many tests.
+        settings: knobs of the machine: ``cpus=4``.
+
+    Raises:
+        UsageError: the test is not an ``async def`` over a machine.
+    """
+    if function is None:
+        return functools.partial(
+            interleavings,
+            lifecycle=lifecycle,
+            strategy=strategy,
+            runs=runs,
+            seed=seed,
+            exhaustive=exhaustive,
+            runtimes=runtimes,
+            **settings,
+        )
+    body = cast("Story", function)
+    parameters = list(inspect.signature(body).parameters.values())
+    if not inspect.iscoroutinefunction(body) or not parameters:
+        raise UsageError(
+            f"@interleavings is for an async def over a machine, not {body.__name__}.\n"
+            f"  Write: async def {body.__name__}(machine): ..."
+        )
+    several = not isinstance(lifecycle, str | None)
+    own = {"lifecycle": several, "runtime": len(runtimes) > 1}
+
+    visible = [parameter for place, parameter in enumerate(parameters) if place != int(parameters[0].name == "self")]
+    visible += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name, wanted in own.items() if wanted]
+    signature = inspect.Signature(visible)
+
+    @functools.wraps(body)
+    def test(*arguments: Any, **named: Any) -> None:
+        __tracebackhide__ = True
+        given = dict(signature.bind(*arguments, **named).arguments)
+        generation = given.pop("lifecycle") if several else lifecycle
+        runtime = given.pop("runtime") if own["runtime"] else runtimes[0]
+        session = current[-1] if current else None
+        program = program_of(
+            _closed(body, given),
+            lifecycle=cast("str | None", generation),
+            name=session.name if session is not None else body.__qualname__,
+            **settings,
+        )
+        wanted = seed if session is None or session.seed is None else session.seed
+        if runtime != "sim":
+            _live(program, runtime, wanted)
+            return
+        count = runs if session is None else session.runs(runs)
+        _searched(_Search(program, strategy, None if exhaustive else count, wanted, exhaustive), session)
+
+    del test.__wrapped__  # or runners would see a coroutine function
+    test.__signature__ = signature  # type: ignore[attr-defined]
+    test.inner_test = body  # type: ignore[attr-defined]
+    marked: Any = test
+    if any(own.values()):
+        import pytest
+
+        if several:
+            marked = pytest.mark.parametrize("lifecycle", list(lifecycle or ()))(marked)
+        if own["runtime"]:
+            marked = pytest.mark.parametrize("runtime", list(runtimes))(marked)
+    return marked
+
+
+def _closed(body: Story, given: dict[str, Any]) -> Story:
+    """The test's body over a machine alone, with what the runner has given it."""
+    instance = [given.pop("self")] if "self" in given else []
+
+    @functools.wraps(body)
+    async def story(machine: Machine) -> None:
+        __tracebackhide__ = True
+        await body(*instance, machine, **given)
+
+    story.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter("machine", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    )
+    return story
+
+
+def _searched(search: _Search, session: Session | None) -> None:
+    """Run what is known to have failed, then search; keep what fails.
+
+    Raises:
+        Failed: it breaks.
+    """
+    __tracebackhide__ = True
+    if session is not None and session.replay is not None:
+        _replay(search.program, session, session.replay)
+        return
+    if session is not None:
+        _known(search.program, session)
+    result = _finish(search)
+    if not result.reports:
+        result.check()
+        return
+    if session is not None and session.directory is not None:
+        for report in result.reports:
+            report.file = session.directory / file_name(report.finding)
+            save(report.finding, report.file)
+    first = result.reports[0]
+    text = result.text
+    if session is not None and first.file is not None:
+        for report in result.reports:
+            text = text.replace(f"slabactors replay {report.file}", session.command(cast("Path", report.file)))
+    raise Failed(_summary(first, result.executions, result.seed), result.reports, text) from _raised(first)
+
+
+def _known(program: BoundScenario, session: Session) -> None:
+    """The schedules that made this test fail before are tried first; those that pass now are forgotten.
+
+    Raises:
+        Failed: one of them still does.
+    """
+    __tracebackhide__ = True
+    if session.directory is None or not session.directory.is_dir():
+        return
+    for file in sorted(session.directory.glob("*.json")):
+        try:
+            finding = load(file)
+        except UsageError:
+            file.unlink(missing_ok=True)
+            continue
+        if (finding.scenario, finding.lifecycle) != (program.scenario.name, program.lifecycle.name):
+            continue
+        report = _again(program, finding, file)
+        if report is None:
+            file.unlink(missing_ok=True)
+            continue
+        _fail_again(report, session, file)
+
+
+def _replay(program: BoundScenario, session: Session, file: Path) -> None:
+    """Run a finding again.
+
+    Raises:
+        Failed: it breaks as it did.
+        UsageError: it is of another test.
+    """
+    __tracebackhide__ = True
+    finding = load(file)
+    if finding.scenario != program.scenario.name:
+        raise UsageError(f"{file} is of {finding.scenario}, not of {program.scenario.name}.\n  Run that test.")
+    report = _again(program, finding, file)
+    if report is not None:
+        _fail_again(report, session, file)
+
+
+def _fail_again(report: Report, session: Session, file: Path) -> None:
+    __tracebackhide__ = True
+    text = "\n".join(lines_of(report)).replace(f"slabactors replay {file}", session.command(file))
+    summary = f"{report.finding.signature}, by a schedule that is known\n{report.finding.message}"
+    raise Failed(summary, [report], text) from _raised(report)
+
+
+def _again(program: BoundScenario, finding: Finding, file: Path) -> Report | None:
+    """The report of a finding's run; None when it does not break, or does not fit any more."""
+    starvation = None if finding.starvation is None else round(finding.starvation * HZ)
+    program = program.under(finding.time, starvation)
+    try:
+        again = replayed(program, [choice.decision() for choice in finding.schedule])
+    except ReplayDiverged:
+        return None
+    bug = again.outcome.bug
+    if bug is None:
+        return None
+    again.minimum = finding.preemptions_minimum
+    seen = Found(signature_of(again.outcome), [], finding.execution)
+    fresh = make_finding(program, again, seen, strategy=finding.strategy, seed=finding.seed)
+    return Report(fresh, 1, len(finding.schedule), again, race_table(again.history, bug.about), {}, None, None, file)
+
+
+def _live(program: BoundScenario, backend: str, seed: int) -> None:
+    """One run on an event loop.
+
+    Raises:
+        Failed: it broke; its schedule replays in the simulator.
+    """
+    __tracebackhide__ = True
+    import anyio
+
+    go = functools.partial(program.execute_live, seed=seed, jitter=0.3, time_scale=10_000.0)
+    execution = anyio.run(go, backend=backend)
+    bug = execution.outcome.bug
+    if bug is not None:
+        summary = f"{signature_of(execution.outcome)}, live on {backend}\n{bug.message}"
+        raise Failed(summary, [], bug.message) from execution.outcome.error
