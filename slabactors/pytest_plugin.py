@@ -57,7 +57,7 @@ class Running:
     def runs(self, wanted: int) -> int:
         """How many executions, after the options."""
         runs: int | None = self.config.getoption("--slabactors-runs")
-        return runs or max(1, round(wanted * PROFILES[self.config.getoption("--slabactors-profile")]))
+        return runs or max(1, round(wanted * PROFILES[str(self.config.getoption("--slabactors-profile"))]))
 
     @property
     def replay(self) -> Path | None:
@@ -101,7 +101,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     testing = sys.modules.get("slabactors.testing")
     if testing is None or call.excinfo is None:
         return
-    failed = call.excinfo.value
+    failed: Any = call.excinfo.value
     if isinstance(failed, testing.Failed) and failed.text:
         report = outcome.get_result()
         report.sections.append(("slabactors", failed.text))

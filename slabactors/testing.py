@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from slabactors.errors import ReplayDiverged, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search
@@ -41,7 +41,6 @@ from slabactors.trace.race_table import race_table
 __all__ = ["Failed", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
 
 Story = Callable[..., Coroutine[Any, Any, Any]]
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Failed(AssertionError):
@@ -310,7 +309,7 @@ current: list[Session] = []
 
 
 def interleavings(
-    function: F | None = None,
+    function: Story | None = None,
     /,
     *,
     lifecycle: str | Sequence[str] | None = None,
@@ -350,7 +349,7 @@ def interleavings(
             runtimes=runtimes,
             **settings,
         )
-    body = cast("Story", function)
+    body = function
     parameters = list(inspect.signature(body).parameters.values())
     if not inspect.iscoroutinefunction(body) or not parameters:
         raise UsageError(

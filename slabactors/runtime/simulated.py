@@ -133,7 +133,7 @@ class SimPath(Lineage):
         self.timer: Timed | None = None
         self.gathers: list[SimPath] | None = None
         self.joiners: tuple[SimPath, ...] = ()
-        self.joins: tuple[SimPath, ...] = ()
+        self.joins = ()
         self.request: Message = NOTHING
 
     last: int
@@ -747,7 +747,9 @@ class Simulation:
         if self.time is TimePolicy.ADVERSARIAL:
             # A deferrable timer may be as late as you like, so it holds nobody back.
             strict = [timer.deadline for timer in timers if not deferrable(timer.timer)]
-            limit = min(strict) if strict else max([timer.deadline for timer in timers])  # type: ignore[type-var]
+            limit = min(strict, default=None)
+            if limit is None:
+                return timers
         return [timer for timer in timers if timer.deadline <= limit]  # type: ignore[operator]
 
     def turn_to(self, time: TimePolicy) -> None:

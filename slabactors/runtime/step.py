@@ -81,7 +81,7 @@ class Lineage:
         self.ordinal = ordinal
         self.children = 0
         self.born = -1
-        self.joins: tuple[Lineage, ...] = ()
+        self.joins: tuple[Any, ...] = ()
         self.done = False
         self._key: str | None = None
 
