@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import islice
 from pathlib import Path as FilePath
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from slabactors.actors import (
     Actor,
@@ -743,14 +743,12 @@ class Simulation:
         timers = self.timers
         if len(timers) == 1 or self.time is TimePolicy.RECORDED or self.time is TimePolicy.UNTIMED:
             return timers
-        limit = min([timer.deadline for timer in timers])  # type: ignore[type-var]
-        if self.time is TimePolicy.ADVERSARIAL:
-            # A deferrable timer may be as late as you like, so it holds nobody back.
-            strict = [timer.deadline for timer in timers if not deferrable(timer.timer)]
-            limit = min(strict, default=None)
-            if limit is None:
-                return timers
-        return [timer for timer in timers if timer.deadline <= limit]  # type: ignore[operator]
+        due = [(cast("int", timer.deadline), timer) for timer in timers]
+        # Under adversarial time a deferrable timer may be as late as you like, so it holds nobody back.
+        adversarial = self.time is TimePolicy.ADVERSARIAL
+        strict = [deadline for deadline, timer in due if not (adversarial and deferrable(timer.timer))]
+        limit = min(strict, default=None)
+        return timers if limit is None else [timer for deadline, timer in due if deadline <= limit]
 
     def turn_to(self, time: TimePolicy) -> None:
         """Change the policy while a strategy is being asked; it picks from `enabled` then, which has changed."""
