@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from slabactors.explore.footprints import FootprintCheck
 from slabactors.explore.strategy import RandomWalk
 from slabactors.lifecycle import lifecycle
 from slabactors.machine import SETTLE_JIFFIES, Machine, MachineConfig
@@ -71,6 +72,8 @@ def play(
         settle_jiffies=settle,
         observer=steps.append,
     )
+    if isinstance(strategy, FootprintCheck):
+        strategy.follow(simulation)
     machine = Machine(simulation.clock, lifecycle(lifecycle_name), MachineConfig(**config))
     outcome = simulation.run(story(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
     if outcome.error is not None and isinstance(outcome.error, AssertionError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from enum import Enum
 from typing import Any
 
 from slabactors.actors import Actor, Message
@@ -96,7 +97,7 @@ def _deliver(message: Message, actor: Actor) -> Any:
     if operation.guard is not None and not operation.guard(actor, *args):
         return "waits"
     try:
-        return operation.function(actor, *(_argument(one) for one in args))
+        return _reply(operation.function(actor, *(_argument(one) for one in args)))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
@@ -113,10 +114,21 @@ def _copied(actor: Actor) -> Actor:
 
 
 def _argument(value: Any) -> Any:
-    """Handles that an operation marks (an object that is freed) are copied, so that the run itself is not touched."""
-    if isinstance(value, Actor) or not hasattr(type(value), "__slots__") or isinstance(value, tuple | list):
+    """What an operation marks or takes from (an object, a list of them) is copied: the run itself is not touched."""
+    if isinstance(value, list):
+        return [_argument(one) for one in value]
+    if isinstance(value, Actor) or not hasattr(type(value), "__slots__") or isinstance(value, tuple):
         return value
     return copy(value)
+
+
+def _reply(value: Any) -> Any:
+    """A reply that can be compared: a handle that an operation makes (an object that is allocated) by what it holds."""
+    if isinstance(value, list):
+        return [_reply(one) for one in value]
+    if isinstance(value, Actor | tuple | Enum) or not getattr(type(value), "__slots__", ()):
+        return value
+    return type(value), tuple(getattr(value, name) for name in type(value).__slots__)
 
 
 def _state(actor: Actor) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, CountsDown, Narrow, operation
@@ -56,9 +57,13 @@ class KmemCache(Actor):
         return not self.memcg_caches
 
     @operation(writes="geometry")
-    def set_geometry(self, geometry: Geometry) -> None:
-        """``s->min_partial = min``: what was set by sysfs, for new children and for reports."""
-        self.geometry = geometry
+    def tune(self, changes: dict[str, int]) -> None:
+        """``s->min_partial = min``: what was set by sysfs, for new children and for reports.
+
+        Args:
+            changes: fields of the allocator's geometry.
+        """
+        self.geometry = replace(self.geometry, **changes)
 
     def _published(self) -> int:
         return self.published

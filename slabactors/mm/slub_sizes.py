@@ -6,7 +6,7 @@ Models calculate_sizes(), calculate_order(), kmem_cache_open() (mm/slub.c, v3.8)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from slabactors.mm.allocator import CacheSpec, Geometry
@@ -149,12 +149,12 @@ def _min_partial(size: int) -> int:
     return min(MIN_PARTIAL_MAX, max(MIN_PARTIAL_MIN, (size.bit_length() - 1) // 2))
 
 
-def with_order(shape: SlubGeometry, order: int) -> SlubGeometry:
-    """The same cache with slabs of another order.
+def objects_of_order(shape: SlubGeometry, order: int) -> int:
+    """How many objects of a cache a slab of another order has.
 
     Raises:
-        ValueError: such a slab holds no object, or the order is none that slabs may have.
+        ValueError: none, or the order is none that slabs may have.
     """
     if not shape.min_order <= order <= SLUB_MAX_ORDER:
-        raise ValueError(f"order must be between {shape.min_order} and {SLUB_MAX_ORDER}, not {order}")
-    return replace(shape, order=order, objects=(PAGE_SIZE << order) // shape.size)
+        raise ValueError(f"order must be from {shape.min_order} to {SLUB_MAX_ORDER}, not {order}")
+    return (PAGE_SIZE << order) // shape.size

@@ -6,11 +6,10 @@ Counters are read from a machine as it is; what is written takes effect step by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from slabactors.mm.slub_policy import CpuSlabs, SlubPolicy, cpu_partial_slabs
-from slabactors.mm.slub_sizes import SlubGeometry, with_order
+from slabactors.mm.slub_sizes import SlubGeometry, objects_of_order
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -210,16 +209,15 @@ async def _store_min_partial(policy: SlubPolicy, cache: KmemCache, min_partial: 
     if policy.min_partial_range is not None:
         least, most = policy.min_partial_range
         min_partial = min(most, max(least, min_partial))
-    await cache.set_geometry(replace(_shape(cache), min_partial=min_partial))
+    await cache.tune({"min_partial": min_partial})
     for node in cache.nodes:
         await node.set_min_partial(min_partial)
 
 
 async def _store_cpu_partial(allocator: Slub, cpu: Cpu, cache: KmemCache, cpu_partial: int) -> None:
     """Flushes every CPU.  Models cpu_partial_store() (mm/slub.c, v3.8)."""
-    shape = _shape(cache)
-    slabs = cpu_partial_slabs(cpu_partial, shape.objects)
-    await cache.set_geometry(replace(shape, cpu_partial=cpu_partial, cpu_partial_slabs=slabs))
+    slabs = cpu_partial_slabs(cpu_partial, _shape(cache).objects)
+    await cache.tune({"cpu_partial": cpu_partial, "cpu_partial_slabs": slabs})
     for c in cache.cpu_slabs:
         await c.set_cpu_partial(cpu_partial)
     await allocator.flush_all(cpu, cache)
@@ -230,10 +228,10 @@ async def _store_order(cache: KmemCache, order: int) -> None:
 
     Deviation: the kernel takes an order whose slabs hold no object at all, and cannot allocate any more.
     """
-    shape = with_order(_shape(cache), order)
-    await cache.set_geometry(shape)
+    objects = objects_of_order(_shape(cache), order)
+    await cache.tune({"order": order, "objects": objects})
     for c in cache.cpu_slabs:
-        await c.set_order(shape.order, shape.objects)
+        await c.set_order(order, objects)
 
 
 def _parsed(name: str, value: str | int) -> int:
