@@ -139,7 +139,7 @@ def test_numbers_of_the_scenario_are_made_smaller_unless_one_says_so(command, tm
         "--runs",
         1,
         "--seed",
-        5,
+        3,
         "--set",
         "dentries=3",
     )
