@@ -17,6 +17,7 @@ from slabactors.mm.page_alloc import PAGE_SIZE
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.kernel.debugobjects import DebugObjects
+    from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
 
 
@@ -161,6 +162,10 @@ class MemCgroup(Actor):
             limit: bytes; None for none.
             cgroups: who gets the number back, if it is given back.
         """
+        self.account(number, limit, cgroups)
+
+    def account(self, number: int, limit: int | None, cgroups: Cgroups | None) -> None:
+        """As `activate`, for a group that nobody has seen yet."""
         self.id, self.limit, self.cgroups = number, limit, cgroups
         self.active = self.kmem_reference = True
         self.references += 1
@@ -329,19 +334,18 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     machine = cpu.machine
     memcg = MemCgroup(name, machine.clock, machine.debugobjects)
     if accounted:
-        await _account(cpu, memcg, limit)
+        number, cgroups = await _number(machine)
+        memcg.account(number, limit, cgroups)
     machine.memcgs.append(memcg)
     return memcg
 
 
-async def _account(cpu: Cpu, memcg: MemCgroup, limit: int | None) -> None:
-    cgroups = cpu.machine.cgroups
-    if cpu.machine.lifecycle.kmemcg_ids:
-        number = await cgroups.reserve_id()
-        await memcg.activate(number, limit, cgroups)
-    else:
-        number = await cgroups.new_id()
-        await memcg.activate(number, limit, None)
+async def _number(machine: Machine) -> tuple[int, Cgroups | None]:
+    """The index that a group's children get, and who gets it back when the group is freed."""
+    cgroups = machine.cgroups
+    if machine.lifecycle.kmemcg_ids:
+        return await cgroups.reserve_id(), cgroups
+    return await cgroups.new_id(), None
 
 
 async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None) -> bool:
@@ -365,7 +369,8 @@ async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None)
     else:
         done = True
         if limit is not None:
-            await _account(cpu, memcg, limit)
+            number, cgroups = await _number(machine)
+            await memcg.activate(number, limit, cgroups)
     await machine.set_limit_mutex.unlock()
     return done
 
