@@ -164,6 +164,7 @@ def test_shipped_scenarios_are_named_after_their_files():
         "dead-cache/memory-pressure",
         "dead-cache/creation-races-rmdir",
         "dead-cache/root-destroyed",
+        "dead-cache/reaper",
     }
     for name, path in names.items():
         story = find(name)

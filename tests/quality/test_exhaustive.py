@@ -179,6 +179,7 @@ def test_a_footprint_that_lies_is_caught(one: str, other: str) -> None:
         ("dead-cache/root-destroyed", TimePolicy.ADVERSARIAL),
         ("dead-cache/unloaded-after-a-while", TimePolicy.ADVERSARIAL),
         ("dead-cache/unloaded-after-a-while", TimePolicy.UNTIMED),
+        ("dead-cache/reaper", TimePolicy.QUIESCENT),
     ],
 )
 def test_the_repaired_protocol_is_verified(scenario: str, policy: TimePolicy) -> None:
