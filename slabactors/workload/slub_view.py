@@ -135,6 +135,9 @@ class SlubView:
 
         def give(objects: list[SlabObject], start: int) -> int:
             page: Any = c.page  # no free changes that
+            safe: Any = (
+                None  # the last slab that was seen to be some CPU's: as long as it is, a free changes only counts
+            )
             for index in range(start, len(objects)):
                 obj = objects[index]
                 slab: Any = obj.slab
@@ -142,7 +145,12 @@ class SlubView:
                     if c.irqs_off:
                         return index
                     _FREE(c, obj)
-                elif slab.frozen or (slab.inuse > 1 and slab.freelist):
+                elif slab is safe:
+                    _FREE_OBJECT(slab, obj, False)
+                elif slab.frozen:
+                    safe = slab
+                    _FREE_OBJECT(slab, obj, False)
+                elif slab.inuse > 1 and slab.freelist:
                     _FREE_OBJECT(slab, obj, False)
                 else:
                     return index
