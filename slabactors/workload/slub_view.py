@@ -167,13 +167,15 @@ class SlubView:
         return {name: attribute(machine, cache, name).partition(" ")[0] for name in shown}
 
     def sections(self, cache: KmemCache) -> dict[int, int]:
-        """One for a current slab that will be listed or given back, one for a partial list."""
+        """One for a current slab that is not full, one for each stretch of slabs of one node in the partial list."""
         found = {}
         for number, c in enumerate(cache.cpu_slabs):
             page = c.page
-            listed = page is not None and len(page.freelist) + len(c.freelist) > 0
-            if listed or c.partial:
-                found[number] = listed + bool(c.partial)
+            current = page is not None and len(page.freelist) + len(c.freelist) > 0
+            nodes = [entry.slab.node for entry in c.partial]
+            stretches = sum(node != before for node, before in zip(nodes, [None, *nodes], strict=False))
+            if current or stretches:
+                found[number] = current + stretches
         return found
 
     def fingerprint(self, machine: Machine, cache: KmemCache, slabs: Numbered) -> object:
