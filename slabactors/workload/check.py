@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from slabactors.errors import KernelBug, WorkloadError
+from slabactors.errors import KernelBug
 from slabactors.workload.compare import Comparer, Difference, comparer
-from slabactors.workload.language import Create, Destroy, Op, Sense, Set, Shrink
+from slabactors.workload.language import Destroy, Op, Set, Shrink
 from slabactors.workload.machines import Shape, shape_of
 from slabactors.workload.orders import InOrder, Order, orders
 from slabactors.workload.player import Document, Player
-from slabactors.workload.recording import AGAIN, Entry, Recording, Sequence
+from slabactors.workload.recording import Entry, Recording, Sequence
+from slabactors.workload.sense import Sense
 
 OPS_MAX = 400_000
 """Operations that one sequence may be played with, all orders together, before it counts as undetermined."""
@@ -104,12 +105,8 @@ class _Replay:
         self.model = model
         self.shape = shape
         self.ops_left = ops_max
-        self.steps: list[tuple[Entry, Op, bool]] = [
-            (entry, op, number == len(entry.ops))
-            for entry in sequence.entries
-            for number, op in enumerate(entry.ops, 1)
-        ]
-        self.quiet = [entry for entry in sequence.entries if not entry.ops]
+        self.entries = [entry for entry in sequence.entries for _ in entry.ops]
+        """The entry of each operation."""
         self.flushes: list[_Flush] = []
         self.furthest = -1
         self.difference: tuple[Entry, Difference] | None = None
@@ -124,9 +121,7 @@ class _Replay:
             verdict.equal += len(entries)
             changed = {flush.at: flush.tried for flush in self.flushes if flush.tried is not None}
             if changed:
-                verdict.chosen[self.sequence.name] = {
-                    self.steps[at][0].position: order for at, order in changed.items()
-                }
+                verdict.chosen[self.sequence.name] = {self.entries[at].position: order for at, order in changed.items()}
             return
         entry, difference = self.difference
         verdict.equal += entry.position
@@ -193,16 +188,15 @@ class _Replay:
     def _play(self, player: Player, op: Op, at: int, chosen: dict[int, _Flush]) -> Document:
         self.ops_left -= 1
         turns = None
-        if isinstance(op, Shrink | Set | Destroy):
+        flushing = _flushing(player, op)
+        if flushing is not None:
             flush = chosen.get(at)
             if flush is None:
-                sections = player.view.sections(player.caches[op.name].cache)
+                sections = player.view.sections(player.caches[flushing].cache)
                 if len(sections) > 1:
                     self.flushes.append(_Flush(at, None, orders(sections), set()))
             elif flush.tried is not None:
                 turns = InOrder(flush.tried)
-        elif isinstance(op, Create) and at:
-            pass
         try:
             return player.play(op, turns)
         except KernelBug as bug:
@@ -229,20 +223,21 @@ class _Replay:
         return False
 
 
+def _flushing(player: Player, op: Op) -> str | None:
+    """The cache of which an operation makes all CPUs give up what they own, if it shows in which order they do."""
+    match op:
+        case Shrink():
+            return op.name
+        case Set() if op.file in ("cpu_partial", "shrink"):
+            return op.name
+        case Destroy() if player.caches[op.name].held:  # otherwise everything goes, in any order
+            return op.name
+    return None
+
+
 def first_difference_text(first: dict[str, Any]) -> str:
     """The first difference, in a sentence."""
     return (
         f"{first['sequence']}, position {first['position']} (line {first['line']}), {first['op']}: "
         f"{first['field']} was {first['recorded']}, here {first['ours']}"
     )
-
-
-def refuse_empty(sequence: Sequence) -> None:
-    """A sequence must begin with a cache.
-
-    Raises:
-        WorkloadError: it does not.
-    """
-    entry = sequence.entries[0]
-    if not entry.ops or not isinstance(entry.ops[0], Create):
-        raise WorkloadError(entry.line, f"expected {sequence.name} to begin with create, found {entry.text}.", AGAIN)

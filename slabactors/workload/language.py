@@ -163,7 +163,7 @@ def parse(line: int, text: str) -> Op | None:
     reader = _READERS.get(words[0])
     if reader is None:
         raise WorkloadError(
-            line, f"expected an operation, found {_quoted(words[0])}.", f"Operations: {', '.join(LINES)}."
+            line, f"expected an operation, found {quoted(words[0])}.", f"Operations: {', '.join(LINES)}."
         )
     return reader(_Words(line, words))
 
@@ -189,7 +189,7 @@ class _Words:
 
     def number(self, text: str, what: str, least: int, most: int) -> int:
         if not (text.isascii() and text.isdigit()) or len(text) > 18:
-            raise self.wrong(f"{what} must be a number, found {_quoted(text)}.")
+            raise self.wrong(f"{what} must be a number, found {quoted(text)}.")
         value = int(text)
         if not least <= value <= most:
             raise self.wrong(f"{what} must be from {least} to {most}, found {value}.")
@@ -197,7 +197,7 @@ class _Words:
 
     def name(self, text: str, what: str) -> str:
         if _NAME.match(text) is None:
-            raise self.wrong(f"{what} must be at most 64 letters without commas or slashes, found {_quoted(text)}.")
+            raise self.wrong(f"{what} must be at most 64 letters without commas or slashes, found {quoted(text)}.")
         return text
 
 
@@ -215,7 +215,7 @@ def _create(words: _Words) -> Create:
     options = {}
     for flag in (one for word in flags for one in re.split(r"[|,]", word) if one):
         if flag not in FLAGS:
-            raise words.wrong(f"expected a flag ({', '.join(FLAGS)}), found {_quoted(flag)}.")
+            raise words.wrong(f"expected a flag ({', '.join(FLAGS)}), found {quoted(flag)}.")
         options[FLAGS[flag]] = True
     return Create(words.line, words.text, name, CacheSpec(size, align=align, **options))
 
@@ -225,7 +225,7 @@ def _alloc(words: _Words) -> Alloc:
     node = None
     if len(given) == 5:
         if not given[4].startswith("node="):
-            raise words.wrong(f"expected node=N, found {_quoted(given[4])}.")
+            raise words.wrong(f"expected node=N, found {quoted(given[4])}.")
         node = words.number(given[4][5:], "node", 0, 1023)
     return Alloc(
         words.line,
@@ -259,13 +259,13 @@ def _item(words: _Words, text: str) -> range:
     """One item of a LIST; the second number may be the smaller one."""
     found = _ITEM.match(text)
     if found is None:
-        raise words.wrong(f"LIST has items A, A-B or A-B/STEP by commas, found {_quoted(text)}.")
+        raise words.wrong(f"LIST has items A, A-B or A-B/STEP by commas, found {quoted(text)}.")
     first = int(found[1])
     if found[2] is None:
         return range(first, first + 1)
     last, step = int(found[2]), int(found[3] or 1)
     if step == 0:
-        raise words.wrong(f"STEP must be at least 1, found {_quoted(text)}.")
+        raise words.wrong(f"STEP must be at least 1, found {quoted(text)}.")
     return range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
 
 
@@ -306,7 +306,7 @@ _READERS: Final[dict[str, Callable[[_Words], Op]]] = {
 }
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
     """A word as a message shows it: what cannot be printed escaped, and no more of it than fits."""
     return ascii(word if len(word) <= 40 else word[:37] + "...")
 
@@ -346,112 +346,3 @@ def text_of(number: int, raw: bytes) -> str:
     if "\0" in text:
         raise WorkloadError(number, "expected text, found a zero byte.", "Give a text file: one operation a line.")
     return text
-
-
-class Sense:
-    """Whether the lines of a script make sense one after the other, before any of them is played.
-
-    Args:
-        cpus: how many there are.
-        nodes: how many memory nodes.
-        check_spec: raises ValueError for a cache that cannot be made.
-        check_file: raises WorkloadError for a file of such a cache that cannot be read, or written to.
-    """
-
-    def __init__(
-        self,
-        cpus: int,
-        nodes: int,
-        check_spec: Callable[[CacheSpec], object],
-        check_file: Callable[[CacheSpec, Set | Read], object] | None = None,
-    ) -> None:
-        self.cpus = cpus
-        self.nodes = nodes
-        self.check_spec = check_spec
-        self.check_file = check_file
-        self._specs: dict[str, CacheSpec] = {}
-        self._caches: dict[str, dict[str, int]] = {}
-        """Every cache that there is, with how many objects each tag has got."""
-        self._destroyed: dict[str, int] = {}
-
-    def check(self, op: Op) -> None:
-        """Look at one more operation.
-
-        Raises:
-            WorkloadError: it names what is not there.
-        """
-        match op:
-            case Create():
-                self._create(op)
-            case Alloc() | Free():
-                self._use(op)
-            case Destroy():
-                del self._caches[self._known(op, op.name)]
-                self._destroyed[op.name] = op.line
-            case Sleep():
-                pass
-            case Set() | Read():
-                self._known(op, op.name)
-                if self.check_file is not None:
-                    self.check_file(self._specs[op.name], op)
-            case _:
-                self._known(op, op.name)
-
-    def _create(self, op: Create) -> None:
-        if op.name in self._caches:
-            raise WorkloadError(
-                op.line,
-                f"there is a cache {_quoted(op.name)} already.",
-                "Give it another name, or destroy that one first.",
-            )
-        try:
-            self.check_spec(op.spec)
-        except ValueError as error:
-            raise WorkloadError(
-                op.line, f"no such cache can be made: {error}.", "Give another SIZE or ALIGN."
-            ) from None
-        self._caches[op.name] = {}
-        self._specs[op.name] = op.spec
-        self._destroyed.pop(op.name, None)
-
-    def _known(self, op: Op, name: str) -> str:
-        if name in self._caches:
-            return name
-        if name in self._destroyed:
-            what = f"cache {_quoted(name)} was destroyed in line {self._destroyed[name]}."
-            raise WorkloadError(op.line, what, f"Create it again: create {name} SIZE")
-        known = f" (there is: {', '.join([*self._caches][:8])})" if self._caches else ""
-        raise WorkloadError(
-            op.line, f"there is no cache {_quoted(name)}{known}.", f"Create it first: create {name} SIZE"
-        )
-
-    def _use(self, op: Alloc | Free) -> None:
-        tags = self._caches[self._known(op, op.name)]
-        if op.cpu >= self.cpus:
-            raise WorkloadError(
-                op.line,
-                f"CPU {op.cpu} is none of the {self.cpus} that there are.",
-                f"More of them: --cpus {op.cpu + 1}",
-            )
-        if isinstance(op, Alloc):
-            if op.node is not None and op.node >= self.nodes:
-                raise WorkloadError(
-                    op.line,
-                    f"node {op.node} is none of the {self.nodes} that there are.",
-                    f"More of them: --nodes {op.node + 1}",
-                )
-            tags[op.tag] = tags.get(op.tag, 0) + op.count
-            return
-        if op.tag not in tags:
-            raise WorkloadError(
-                op.line,
-                f"nothing was allocated in {_quoted(op.name)} under the tag {_quoted(op.tag)}.",
-                f"Allocate first: alloc {op.cpu} {op.name} COUNT {op.tag}",
-            )
-        last = max((max(item[0], item[-1]) for item in op.items), default=0) if op.items is not None else 0
-        if last >= tags[op.tag]:
-            raise WorkloadError(
-                op.line,
-                f"object {last} of {_quoted(op.tag)} was never allocated: it has {tags[op.tag]}, numbered from 0.",
-                f"The last one is: free {op.cpu} {op.name} {op.tag} {tags[op.tag] - 1}",
-            )

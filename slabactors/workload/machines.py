@@ -88,22 +88,32 @@ def _nodes(entry: Entry) -> Iterator[int]:
 
 
 def _places(entries: list[Entry]) -> Iterator[tuple[int, int]]:
-    """Node of a CPU, by the slabs that it made without asking for a node; the first ones say it, hence in reverse."""
-    found: list[tuple[int, int]] = []
+    """Node of a CPU, the surest word last: by slabs that it took from a node's list, and by those that it made."""
+    taken: list[tuple[int, int]] = []
+    made: list[tuple[int, int]] = []
     known: set[tuple[str, int]] = set()
+    listed: dict[str, dict[int, int]] = {}
     for entry in entries:
         d = entry.seen.get("d")
-        if not isinstance(d, dict) or not isinstance(d.get("slab"), list):
+        if not isinstance(d, dict) or not isinstance(d.get("slab"), list) or not isinstance(d.get("node"), dict):
             continue
-        rows = [row for row in d["slab"] if isinstance(row, list) and len(row) == 5]
+        node_of = {row[0]: row[4] for row in d["slab"] if isinstance(row, list) and len(row) == 5}
         for op in entry.ops:
+            name = f"{entry.seen.get('w')}/{getattr(op, 'name', '')}"
             if isinstance(op, Alloc) and op.node is None:
-                name = f"{entry.seen.get('w')}/{op.name}"
-                fresh = [row for row in rows if (name, row[0]) not in known]
-                found.extend((op.cpu, row[4]) for row in fresh[:1])
-            if isinstance(op, Alloc):
-                known.update((f"{entry.seen.get('w')}/{op.name}", row[0]) for row in rows)
-    return reversed(found)
+                used = [run[0] for run in d.get("from", ()) if isinstance(run, list) and run]
+                made.extend((op.cpu, node_of[slab]) for slab in node_of if (name, slab) not in known)
+                lists = listed.get(name, {})
+                taken.extend((op.cpu, lists[slab]) for slab in used if slab in lists)
+            known.update((name, slab) for slab in node_of)
+            listed[name] = {
+                slab: int(number)
+                for number, slabs in d["node"].items()
+                if number.isdigit() and isinstance(slabs, list)
+                for slab in slabs
+            }
+    yield from reversed(taken)
+    yield from reversed(made)
 
 
 def _fitting(recording: Recording, model: str, least: int) -> int:

@@ -13,7 +13,8 @@ from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_shrink, try_destroy
 from slabactors.mm.slub import Slub
 from slabactors.runtime.sequential import Sequential, Turns
-from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Sense, Set, Shrink, Sleep
+from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Set, Shrink, Sleep
+from slabactors.workload.sense import Sense
 from slabactors.workload.views import Numbered, view_of
 
 if TYPE_CHECKING:

@@ -135,6 +135,9 @@ class SlubView:
 
         def give(objects: list[SlabObject], start: int) -> int:
             page: Any = c.page  # no free changes that
+            safe: Any = (
+                None  # the last slab that was seen to be some CPU's: as long as it is, a free changes only counts
+            )
             for index in range(start, len(objects)):
                 obj = objects[index]
                 slab: Any = obj.slab
@@ -142,7 +145,12 @@ class SlubView:
                     if c.irqs_off:
                         return index
                     _FREE(c, obj)
-                elif slab.frozen or (slab.inuse > 1 and slab.freelist):
+                elif slab is safe:
+                    _FREE_OBJECT(slab, obj, False)
+                elif slab.frozen:
+                    safe = slab
+                    _FREE_OBJECT(slab, obj, False)
+                elif slab.inuse > 1 and slab.freelist:
                     _FREE_OBJECT(slab, obj, False)
                 else:
                     return index
@@ -159,13 +167,15 @@ class SlubView:
         return {name: attribute(machine, cache, name).partition(" ")[0] for name in shown}
 
     def sections(self, cache: KmemCache) -> dict[int, int]:
-        """One for a current slab that will be listed or given back, one for a partial list."""
+        """One for a current slab that is not full, one for each stretch of slabs of one node in the partial list."""
         found = {}
         for number, c in enumerate(cache.cpu_slabs):
             page = c.page
-            listed = page is not None and len(page.freelist) + len(c.freelist) > 0
-            if listed or c.partial:
-                found[number] = listed + bool(c.partial)
+            current = page is not None and len(page.freelist) + len(c.freelist) > 0
+            nodes = [entry.slab.node for entry in c.partial]
+            stretches = sum(node != before for node, before in zip(nodes, [None, *nodes], strict=False))
+            if current or stretches:
+                found[number] = current + stretches
         return found
 
     def fingerprint(self, machine: Machine, cache: KmemCache, slabs: Numbered) -> object:

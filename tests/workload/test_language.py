@@ -7,8 +7,9 @@ import pytest
 from slabactors.errors import WorkloadError
 from slabactors.mm.allocator import CacheSpec
 from slabactors.workload.generate import Generator, items
-from slabactors.workload.language import LINES, Alloc, Create, Free, Sense, Set, Sleep, parse, parse_script
+from slabactors.workload.language import LINES, Alloc, Create, Free, Set, Sleep, parse, parse_script
 from slabactors.workload.player import script_sense
+from slabactors.workload.sense import Sense
 
 
 def test_a_line_is_an_operation_whatever_the_blanks_and_comments():
