@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from slabactors.mm.slab_slab import Entry
 
 
+def _neighbours(entries: list[Entry]) -> list[tuple[SlabDescriptor, list[int]]]:
+    """Entries that lie side by side in an array and in one slab, put together."""
+    return [(slab, [place for _, place in group]) for slab, group in groupby(entries, key=itemgetter(0))]
+
+
 class SlabAllocator(Allocator):
     """The SLAB allocator, see `slabactors.mm.allocator.Allocator`.
 
@@ -159,8 +164,7 @@ class SlabAllocator(Allocator):
         Deviation: objects that lie side by side in an array and in one slab go back in one step; the lock is held.
         """
         l3 = cache.nodelists[0]
-        for slab, group in groupby(entries, key=itemgetter(0)):
-            places = [place for _, place in group]
+        for slab, places in _neighbours(entries):
             inuse = await slab.put_objects(places)
             if await l3.freed(slab, len(places), inuse):
                 await self._slab_destroy(cpu, cache, slab)

@@ -8,7 +8,7 @@ import pytest
 
 from slabactors import __version__, cli
 from slabactors.errors import Kind
-from slabactors.scenario import shipped
+from slabactors.scenario import find, shipped
 from tests.cli.conftest import listing
 
 
@@ -48,7 +48,7 @@ def test_json_is_one_document_of_what_became_of_the_caches(command, target, seed
     assert {name: document[name] for name in ("version", "scenario", "lifecycle", "parameters", "seed", "runtime")} == {
         "version": __version__,
         "scenario": target,
-        "lifecycle": "v5",
+        "lifecycle": find(target).lifecycle,
         "parameters": {},
         "seed": seed,
         "runtime": "sim",

@@ -10,6 +10,7 @@ from slabactors.actors import join, parallel, prepare, sleep, start
 from slabactors.errors import Kind
 from slabactors.explore.footprints import FootprintCheck
 from slabactors.explore.strategy import RandomWalk
+from slabactors.explore.verify import verify
 from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
@@ -29,6 +30,7 @@ from slabactors.mm.slab_lists import KmemList3
 from slabactors.mm.slab_page import SlabObject
 from slabactors.mm.slab_sizes import geometry
 from slabactors.runtime.step import TimePolicy
+from slabactors.scenario import find
 from tests.support import StarveBefore, play
 
 
@@ -585,3 +587,25 @@ def test_the_footprints_of_slabs_operations_are_honest(size):
             pairs[names] = pairs.get(names, 0) + count
     met = {name for names in pairs for name in names if "KmemList3" in name or "ArrayCache" in name}
     assert len(met) >= 5
+
+
+@pytest.mark.parametrize(
+    ("story", "lifecycle_name", "kinds"),
+    [
+        ("emptied", "v5-destroy-after-shrink", {Kind.FREED_ACTIVE_WORK}),
+        ("rmdir-races-last-free", "v3.8", {Kind.ZOMBIE}),
+        ("rmdir-races-last-free", "v5", set()),
+    ],
+)
+def test_a_search_by_traces_finds_on_slab_what_one_by_states_does(story, lifecycle_name, kinds):
+    """One leaves out orders that footprints call alike, the other none."""
+    program = find(f"dead-cache/{story}").bind(
+        lifecycle_name=lifecycle_name, settings={"allocator": "slab-3.8", "reaper": False}
+    )
+    found = []
+    for how in ("dpor", "states"):
+        *_, result = verify(program, search=how)
+        assert result.exhaustive
+        found.append(set(result.found))
+        assert {broken.kind for broken in result.found.values()} == kinds
+    assert found[0] == found[1]
