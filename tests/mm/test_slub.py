@@ -83,7 +83,7 @@ def test_an_allocation_falls_back_to_the_smallest_order_and_then_fails():
 
 def test_an_empty_cpu_is_not_interrupted_by_a_flush():
     """Who has no slab is left alone, on either kind of machine."""
-    for allocator in MODELS:
+    for allocator in (name for name, model in MODELS.items() if model.layout == "slub"):
 
         async def story(machine: Machine) -> None:
             cpu = machine.cpus[1]
