@@ -69,9 +69,18 @@ class Slub(Allocator):
             cache: a root or a child cache.
             memcg: the memcg of the task, to which new pages of a child cache are charged.
             node: the memory node that it must come from; None for any, the CPU's own first.
+
+        Raises:
+            ValueError: the machine has no such node.
         """
         c = cache.cpu_slabs[cpu.id]
-        got = await (c.alloc() if node is None else c.alloc_on(node))
+        got: SlabObject | Slab | None
+        if node is None:
+            got = await c.alloc()
+        elif 0 <= node < len(cache.nodes):
+            got = await c.alloc_on(node)
+        else:
+            raise ValueError(f"there is no memory node {node}; the machine has {len(cache.nodes)}, counted from 0")
         if isinstance(got, SlabObject):
             return got
         # Interrupts are off on this CPU from here on, until install() or irq_enable().

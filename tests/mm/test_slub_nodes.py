@@ -41,6 +41,16 @@ def test_an_object_of_another_node_costs_the_current_slab(allocator):
     script(body, nodes=2, allocator=allocator)
 
 
+def test_a_node_that_is_not_there_is_refused():
+    """They are counted from 0."""
+
+    async def body(s: Script) -> None:
+        with pytest.raises(ValueError, match="no memory node 2; the machine has 2"):
+            await s.a(1, 0, node=2)
+
+    script(body, nodes=2)
+
+
 @each_release
 def test_slabs_of_another_node_on_the_cpus_partial_list_are_given_up_one_by_one(allocator):
     """None of the two fits; both are listed where they belong before a new slab is made."""
