@@ -46,7 +46,7 @@ async def memory_pressure(machine: Machine, *, dentries: int = 2, min_partial: i
         assert obj is not None
         cache = obj.slab.cache
         prepare(dcache.add(obj))
-    prepare(kmem_cache_shrink(cpu0, cache))
+    await kmem_cache_shrink(cpu0, cache)
     await parallel(
         cpu0.task(mem_cgroup_rmdir(cpu0, web), "rmdir"),
         cpu1.task(take_memory(cpu1, hog, 1), "hog"),

@@ -681,7 +681,7 @@ class LiveRuntime:
                     return
             else:
                 # The second act is for what follows from the first: there, time waits for everybody.
-                timer = self._earliest() if self._act == 1 and not self._stopping else None
+                timer = self._interrupting() if self._act == 1 and not self._stopping else None
             if timer is None:
                 await nudge.wait()
                 continue
@@ -691,6 +691,13 @@ class LiveRuntime:
                     await nudge.wait()
                 continue
             self._fire(timer)
+
+    def _interrupting(self) -> LivePath | None:
+        """The timer that fires next while somebody can move; a deferrable one is late rather than in anybody's way."""
+        if self._busy <= self._hosted_now:
+            return self._earliest()
+        timers = [timer for timer in self._timers if not deferrable(timer.timer)]
+        return min(timers, key=lambda timer: (timer.deadline, timer.id), default=None)
 
     def _earliest(self) -> LivePath | None:
         return min(self._timers, key=lambda timer: (timer.deadline, timer.id), default=None)

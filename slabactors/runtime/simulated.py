@@ -748,12 +748,13 @@ class Simulation:
         timers = self.timers
         if len(timers) == 1 or self.time is TimePolicy.RECORDED or self.time is TimePolicy.UNTIMED:
             return timers
-        limit = min([timer.deadline for timer in timers])  # type: ignore[type-var]
+        due = [(timer.deadline or 0, timer) for timer in timers]
+        limit = min([deadline for deadline, _ in due])
         if self.time is TimePolicy.ADVERSARIAL:
             # A deferrable timer may be as late as you like, so it holds nobody back.
-            strict = [timer.deadline for timer in timers if not deferrable(timer.timer)]
-            limit = min(strict) if strict else max([timer.deadline for timer in timers])  # type: ignore[type-var]
-        return [timer for timer in timers if timer.deadline <= limit]  # type: ignore[operator]
+            strict = [deadline for deadline, timer in due if not deferrable(timer.timer)]
+            limit = min(strict) if strict else max([deadline for deadline, _ in due])
+        return [timer for deadline, timer in due if deadline <= limit]
 
     def turn_to(self, time: TimePolicy) -> None:
         """Change the policy while a strategy is being asked; it picks from `enabled` then, which has changed."""
