@@ -84,13 +84,15 @@ class Slab(SlabPage):
             obj: the object.
             locked: the node's list lock is held, as it must be when the slab has to be unlisted.
         """
+        if self.frozen:
+            self.freelist.append(obj.give_back())
+            self.inuse -= 1
+            return Freed.NOTHING_MORE
         was_full = not self.freelist
-        if self.inuse == 1 and not (self.frozen or was_full or locked):
+        if self.inuse == 1 and not (was_full or locked):
             return Freed.LOCK_FIRST
         self.freelist.append(obj.give_back())
         self.inuse -= 1
-        if self.frozen:
-            return Freed.NOTHING_MORE
         return self._unfrozen(was_full)
 
     def _all_need_lock(self, objects: list[SlabObject], locked: bool) -> bool:

@@ -264,9 +264,8 @@ class Sequential:
 
     def _drain(self) -> None:
         """Play until everybody waits.  Bounded by what there is to do: a daemon that never waits never ends."""
-        if self._ready or self._guarded:
-            while self._go_on():
-                pass
+        while self._ready or any(map(_holds, self._guarded)):
+            self._go_on()
 
     def _forget(self, path: SequentialPath) -> None:
         """A path was closed in the middle of something; others go on without it."""

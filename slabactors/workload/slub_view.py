@@ -161,10 +161,15 @@ class SlubView:
     def columns(self, machine: Machine, cache: KmemCache) -> dict[str, str]:
         """What a table has of a cache after each operation."""
         attribute = cast("Slub", machine.allocator).attribute
-        shown = ("slabs", "objects", "partial", "cpu_slabs")
         if len(cache.nodes) > 1:
-            return {name: attribute(machine, cache, name) for name in shown}
-        return {name: attribute(machine, cache, name).partition(" ")[0] for name in shown}
+            return {name: attribute(machine, cache, name) for name in ("slabs", "objects", "partial", "cpu_slabs")}
+        info = machine.allocator.slabinfo(cache)  # the same numbers, and quicker
+        return {
+            "slabs": str(info.num_slabs),
+            "objects": str(info.active_objs),
+            "partial": str(len(cache.nodes[0].partial)),
+            "cpu_slabs": attribute(machine, cache, "cpu_slabs").partition(" ")[0],
+        }
 
     def sections(self, cache: KmemCache) -> dict[int, int]:
         """One for a current slab that is not full, one for each stretch of slabs of one node in the partial list."""

@@ -100,4 +100,4 @@ def main(tally: Tally) -> None:
     early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     played("slub-6.1", [*script(2 * OPERATIONS)])
     late = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"  twice as many: peak {early / 1024:.1f} MiB before, {late / 1024:.1f} MiB after")
+    print(f"  twice as many, with the script's text: peak {early / 1024:.1f} MiB before, {late / 1024:.1f} MiB after")
