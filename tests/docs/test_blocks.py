@@ -30,7 +30,11 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, Block, blocks, headings, links, page_id, slug
 
 BIN = Path(sys.executable).parent
-PROGRAMS = {"slabactors": [str(BIN / "slabactors")], "python": [sys.executable]}
+PROGRAMS = {
+    "slabactors": [str(BIN / "slabactors")],
+    "python": [sys.executable],
+    "pytest": [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir=.", "-p", "no:asyncio"],
+}
 NOT_RUN = {
     "cd": "goes nowhere here",
     "make": "sets up an environment and takes minutes; CI runs it by itself",
