@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from slabactors.errors import WorkloadError
 from slabactors.workload.language import Read
-from slabactors.workload.recording import Entry, Format
+from slabactors.workload.recording import AGAIN, Entry, Format
+from slabactors.workload.slab_states import slab_pairs
+from slabactors.workload.slub_states import slub_pairs
+from slabactors.workload.states import Labels, Pair
 
 if TYPE_CHECKING:
+    from slabactors.mm.slab_common import KmemCache
     from slabactors.workload.player import Document, Player
 
 LEFT_OUT = ("kmsg", "d.flags")
@@ -53,9 +58,7 @@ def comparer(format_: Format, layout: str) -> Comparer:
         case Format.GEOMETRY:
             return GeometryComparer()
         case Format.STATES:
-            from slabactors.workload.states import StateComparer
-
-            return StateComparer(layout)
+            return StateComparer(slub_pairs if layout == "slub" else slab_pairs)
 
 
 class LogComparer:
@@ -122,3 +125,26 @@ class GeometryComparer:
             mine = ours.get(self.names.get(key, key))
             if mine != value:
                 yield Difference(key, value, mine)
+
+
+class StateComparer:
+    """Compares states recorded as text, see `slabactors.workload.states`.
+
+    Args:
+        pairs: gives every field of a state with ours.
+    """
+
+    def __init__(self, pairs: Callable[[Labels, Entry, KmemCache, list[str]], Iterator[Pair]]) -> None:
+        self._pairs = pairs
+        self._labels = Labels()
+
+    def differences(self, player: Player, entry: Entry, document: Document) -> Iterator[Difference]:
+        """See `Comparer`."""
+        self._labels.forget_gone()
+        cache = next(iter(player.caches.values())).cache
+        lines = entry.seen["state"]
+        if not lines:
+            raise WorkloadError(entry.line, "expected the state of a cache, found no line of it.", AGAIN)
+        for name, recorded, ours in self._pairs(self._labels, entry, cache, lines):
+            if recorded != ours:
+                yield Difference(name, recorded, ours)

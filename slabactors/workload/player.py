@@ -15,7 +15,9 @@ from slabactors.mm.slub import Slub
 from slabactors.runtime.sequential import Sequential, Turns
 from slabactors.workload.language import Alloc, Create, Destroy, Dump, Free, Op, Read, Set, Shrink, Sleep
 from slabactors.workload.sense import Sense
-from slabactors.workload.views import Numbered, view_of
+from slabactors.workload.slab_view import SlabView
+from slabactors.workload.slub_view import SlubView
+from slabactors.workload.views import Numbered, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,8 +91,8 @@ class Player:
         self.driver = Sequential()
         config = MachineConfig(cpus=cpus, nodes=nodes, pages=pages, allocator=model)
         self.machine = Machine(self.driver.clock, lifecycle("pre-patch"), config)
-        self.view = view_of(self.machine)
         allocator = self.machine.allocator
+        self.view: View = SlubView() if allocator.layout == "slub" else SlabView()
         self.bulk = allocator if isinstance(allocator, Slub) and allocator.policy.bulk else None
         """The allocator, if its release has bulk calls; where it has none, they are played one by one."""
         self.caches: dict[str, Played] = {}

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, cast
 
 from slabactors.mm.slab_sizes import STRUCT_SLAB
 from slabactors.workload.recording import Entry
-from slabactors.workload.states import Labels, Pair, listed, rows_of
+from slabactors.workload.states import KEY, Labels, Pair, listed, rows_of
 
 if TYPE_CHECKING:
     from slabactors.mm.slab_common import KmemCache
     from slabactors.mm.slab_lists import KmemList3
     from slabactors.mm.slab_sizes import SlabGeometry
 
-_KEY = re.compile(r"(\w+)=(\S+)")
 _LISTS = re.compile(r"full:(.*) partial:(.*) free:(.*)")
 
 
 def slab_pairs(labels: Labels, entry: Entry, cache: KmemCache, lines: list[str]) -> Iterator[Pair]:
     """Every field of a recorded state with ours."""
     shape = cast("SlabGeometry", cache.geometry)
-    head = dict(_KEY.findall(lines[0]))
+    head = dict(KEY.findall(lines[0]))
     ours = {
         "size": shape.size,
         "osz": cache.spec.object_size,
@@ -40,7 +39,7 @@ def slab_pairs(labels: Labels, entry: Entry, cache: KmemCache, lines: list[str])
         yield f"state.{key}", head.get(key), str(value)
     cpus, nodes = rows_of(entry, lines)
     for number, ac in enumerate(cache.arrays):
-        seen = dict(_KEY.findall(cpus.pop(number, "avail=0 touched=0")))
+        seen = dict(KEY.findall(cpus.pop(number, "avail=0 touched=0")))
         yield f"state.C{number}.avail", seen.get("avail"), str(len(ac.entries))
         yield f"state.C{number}.touched", seen.get("touched"), str(int(ac.touched))
     for number, l3 in enumerate(cache.nodelists):
@@ -50,7 +49,7 @@ def slab_pairs(labels: Labels, entry: Entry, cache: KmemCache, lines: list[str])
 
 
 def _node(labels: Labels, name: str, row: str, l3: KmemList3) -> Iterator[Pair]:
-    seen = dict(_KEY.findall(row))
+    seen = dict(KEY.findall(row))
     ours = {
         "free_objects": l3.free_objects,
         "free_limit": l3.free_limit,

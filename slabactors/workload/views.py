@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from slabactors.workload.slub_view import SlubView
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -94,12 +92,3 @@ class View(Protocol):
     def fingerprint(self, machine: Machine, cache: KmemCache, slabs: Numbered) -> object:
         """Equal for two states of a cache from which the same follows."""
         ...
-
-
-def view_of(machine: Machine) -> View:
-    """The view of a machine's allocator."""
-    if machine.allocator.layout == "slub":
-        return SlubView()
-    from slabactors.workload.slab_view import SlabView
-
-    return SlabView()
