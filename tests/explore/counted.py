@@ -278,11 +278,16 @@ class ActorProgram:
 
 def values(execution: Execution) -> Hashable:
     """What a complete run left behind: the variables, and what was broken."""
-    actors = execution.world.actors
+    broken = sorted(one.outcome.bug.clause for one in execution.simulation.broken)
+    return values_of(execution.world), tuple(broken)
+
+
+def values_of(world: World) -> Hashable:
+    """What the variables and tanks of a run hold."""
+    actors = world.actors
     variables = sorted((name, actor.value) for name, actor in actors.items() if isinstance(actor, Var))
     variables += [(name, (actor.level, actor.light)) for name, actor in actors.items() if isinstance(actor, Tank)]
-    broken = sorted(one.outcome.bug.clause for one in execution.simulation.broken)
-    return tuple(variables), tuple(broken)
+    return tuple(variables)
 
 
 class Explored:
