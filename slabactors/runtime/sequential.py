@@ -218,12 +218,11 @@ class Sequential:
         operation, actor, _ = path.request
         if operation.frees:
             actor.bury(Tombstone(self.deliveries, path.name, path.lane))
-        if operation.clock and isinstance(actor, Timed):
-            if actor.deadline != self._timers.get(actor):
-                # Whatever was armed again goes behind the others: of equal deadlines the older one fires first.
-                self._timers.pop(actor, None)
-                if actor.deadline is not None:
-                    self._timers[actor] = actor.deadline
+        if operation.clock and isinstance(actor, Timed) and actor.deadline != self._timers.get(actor):
+            # Whatever was armed again goes behind the others: of equal deadlines the older one fires first.
+            self._timers.pop(actor, None)
+            if actor.deadline is not None:
+                self._timers[actor] = actor.deadline
         if operation.acquires:
             actor.holder = path
         elif operation.releases:
