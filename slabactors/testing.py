@@ -17,11 +17,10 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
 from typing import Any, Protocol, cast
 
 from slabactors.errors import ReplayDiverged, UsageError
-from slabactors.explore.campaign import Found, SearchResult, search
+from slabactors.explore.campaign import Found, SearchResult, search_until_broken
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Finding, file_name, load, save
@@ -148,13 +147,9 @@ class _Search:
 
     def _explore(self) -> Iterator[Searched | None]:
         program, seed = self.program, self.seed
-        enough = Event()
         result = SearchResult()
-        # Told to stop, and not left: what a search has found in the block under way counts when it is told.
-        for result in search(program, strategy=self.strategy, seed=seed, runs=self.runs or 1000, stop=enough.is_set):
+        for result in search_until_broken(program, strategy=self.strategy, seed=seed, runs=self.runs or 1000):  # noqa: B007
             yield None
-            if result.found:
-                enough.set()
 
         def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
             return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)

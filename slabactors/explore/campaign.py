@@ -308,6 +308,43 @@ def search(
     yield result
 
 
+@guarded_search
+def search_until_broken(
+    program: Program, *, strategy: str = "random", seed: int = 0, runs: int = 1000
+) -> Iterator[SearchResult]:
+    """Run a program until an execution breaks; yields the result so far after each execution, and at the end.
+
+    Unlike that of `search` told to stop, the result depends on nothing but the seed, however fast the machine is.
+
+    Args:
+        program: what to run.
+        strategy: name of the strategy.
+        seed: of the search.
+        runs: how many executions at most.
+
+    Raises:
+        UnknownName: there is no such strategy.
+        NondeterminismError: the program does not repeat itself.
+        ForeignCall: it calls what no schedule can repeat.
+    """
+    plan = Plan(strategy, seed, runs)
+    check_determinism(program, seed=seed)
+    limits = Limits(None, lambda: False)
+    total = nothing_yet(program)
+    for block in range(plan.blocks):
+        part = SearchResult()
+        for part in run_block(program, plan, block):
+            yield total
+            if part.found:
+                break
+        total.add(part)
+        if total.found:
+            break
+    total.seconds = limits.elapsed
+    total.finished = True
+    yield total
+
+
 def run_block(program: Program, plan: Plan, block: int) -> Iterator[SearchResult]:
     """Run one block; yields its growing result before each run.  It is whole when the iterator ends."""
     picker = STRATEGIES[plan.strategy](f"{plan.seed}/{block}")

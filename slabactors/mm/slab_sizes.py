@@ -12,8 +12,8 @@ from typing import Final
 
 from slabactors.mm.allocator import CacheSpec, Geometry
 from slabactors.mm.page_alloc import PAGE_SIZE
+from slabactors.mm.sizes import CACHE_LINE_SIZE, calculate_alignment, round_up
 
-CACHE_LINE: Final = 64
 KMALLOC_MAX_ORDER: Final = 10
 SLAB_MAX_ORDER: Final = 1
 """Of a machine with more than 32 MB; one with less has 0."""
@@ -44,21 +44,6 @@ class SlabGeometry(Geometry):
     shared: int
 
 
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-def calculate_alignment(spec: CacheSpec) -> int:
-    """The alignment of a cache's objects in bytes: a cache line, or the part of one that is enough, where asked for."""
-    align = spec.align
-    if spec.hwcache_align:
-        wanted = CACHE_LINE
-        while spec.object_size <= wanted // 2:
-            wanted //= 2
-        align = max(align, wanted)
-    return _round_up(max(align, 8), 8)
-
-
 def _estimate(order: int, size: int, align: int, *, off_slab: bool) -> tuple[int, int]:
     """Objects in a slab of an order, and the bytes left over.  Models cache_estimate() (mm/slab.c, v3.8)."""
     slab = PAGE_SIZE << order
@@ -71,7 +56,7 @@ def _estimate(order: int, size: int, align: int, *, off_slab: bool) -> tuple[int
 
 
 def _management(objects: int, align: int) -> int:
-    return _round_up(STRUCT_SLAB + BUFCTL * objects, align)
+    return round_up(STRUCT_SLAB + BUFCTL * objects, align)
 
 
 def _order(size: int, align: int, *, off_slab: bool, reclaimable: bool) -> tuple[int, int, int]:
@@ -115,8 +100,8 @@ def geometry(spec: CacheSpec, cpus: int) -> SlabGeometry:
     if spec.object_size < 1:
         raise ValueError(f"object_size must be at least 1 byte, not {spec.object_size}")
     align = calculate_alignment(spec)
-    off_slab = _round_up(spec.object_size, 8) >= PAGE_SIZE // 8
-    size = _round_up(spec.object_size, align)
+    off_slab = round_up(spec.object_size, 8) >= PAGE_SIZE // 8
+    size = round_up(spec.object_size, align)
     order, objects, left = _order(size, align, off_slab=off_slab, reclaimable=spec.reclaimable)
     management = _management(objects, align)
     if off_slab and left >= management:
@@ -125,7 +110,7 @@ def geometry(spec: CacheSpec, cpus: int) -> SlabGeometry:
     elif off_slab:
         management = STRUCT_SLAB + BUFCTL * objects
     limit = _limit(size)
-    colour_off = max(CACHE_LINE, align)
+    colour_off = max(CACHE_LINE_SIZE, align)
     return SlabGeometry(
         size=size,
         align=align,

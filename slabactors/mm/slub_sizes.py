@@ -11,11 +11,9 @@ from functools import lru_cache
 
 from slabactors.mm.allocator import CacheSpec, Geometry
 from slabactors.mm.page_alloc import PAGE_SIZE
+from slabactors.mm.sizes import WORD, calculate_alignment, round_up
 from slabactors.mm.slub_policy import SLUB_3_8, FreePointer, SlubPolicy, cpu_partial_slabs
 
-WORD = 8
-"""Bytes of a pointer, and the smallest alignment."""
-CACHE_LINE_SIZE = 64
 MIN_PARTIAL_MIN = 5
 MIN_PARTIAL_MAX = 10
 
@@ -45,10 +43,6 @@ class SlubGeometry(Geometry):
     min_partial: int
     cpu_partial: int
     cpu_partial_slabs: int
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def get_order(size: int) -> int:
@@ -90,17 +84,6 @@ def calculate_order(size: int, cpus: int) -> int:
     raise ValueError(f"no slab holds an object of {size} bytes")
 
 
-def calculate_alignment(spec: CacheSpec) -> int:
-    """The alignment of a cache's objects, in bytes; that of small ones that ask for cache lines is a part of a line."""
-    align = spec.align
-    if spec.hwcache_align:
-        line = CACHE_LINE_SIZE
-        while spec.object_size <= line // 2:
-            line //= 2
-        align = max(align, line)
-    return _round_up(max(align, WORD), WORD)
-
-
 @lru_cache(maxsize=1024)
 def geometry(spec: CacheSpec, cpus: int, policy: SlubPolicy = SLUB_3_8) -> SlubGeometry:
     """The geometry of a cache without debugging.
@@ -118,14 +101,14 @@ def geometry(spec: CacheSpec, cpus: int, policy: SlubPolicy = SLUB_3_8) -> SlubG
     if spec.align < 0 or spec.align & (spec.align - 1):
         raise ValueError(f"align must be 0 or a power of two, not {spec.align}")
     align = calculate_alignment(spec)
-    inuse = _round_up(spec.object_size, WORD)
+    inuse = round_up(spec.object_size, WORD)
     if spec.ctor or spec.rcu:
         # What a constructor made, or what readers may still look at, is not to be overwritten.
         offset, end = inuse, inuse + WORD
     else:
         middle = spec.object_size // 2 // WORD * WORD
         offset, end = middle if policy.free_pointer is FreePointer.MIDDLE else 0, inuse
-    size = _round_up(end, align)
+    size = round_up(end, align)
     order = calculate_order(size, cpus)
     min_order = get_order(size)
     objects = (PAGE_SIZE << order) // size

@@ -19,16 +19,21 @@ if TYPE_CHECKING:
 NUMBER_MAX = (1 << 31) - 1
 """The largest number that may be written to a file."""
 
+UNSIGNED = 1 << 64
+"""A counter that fell below zero is printed as an unsigned long."""
+
 
 # -- counters ------------------------------------------------------------------------------------------------------
 
 
 def _by_node(counts: Iterable[tuple[int, int]]) -> str:
-    """A sum, and what each node adds to it, from pairs of node and number."""
+    """A sum, and what each node adds to it, from pairs of node and number; as unsigned words, whatever a bug made of
+    them."""
     nodes: dict[int, int] = {}
     for node, count in counts:
         nodes[node] = nodes.get(node, 0) + count
-    return str(sum(nodes.values())) + "".join(f" N{node}={nodes[node]}" for node in sorted(nodes) if nodes[node])
+    parts = [f" N{node}={nodes[node] % UNSIGNED}" for node in sorted(nodes) if nodes[node]]
+    return str(sum(nodes.values()) % UNSIGNED) + "".join(parts)
 
 
 def _slabs(policy: SlubPolicy, cache: KmemCache) -> str:

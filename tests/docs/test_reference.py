@@ -9,12 +9,13 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from cyclopts import App
 
-from slabactors import __version__
+from slabactors import __version__, pytest_plugin
 from slabactors.actors import Actor, Operation, operation_of, operations
 from slabactors.actors.actor import Timed
 from slabactors.cli import run
@@ -73,6 +74,14 @@ def test_the_options_of_a_command_are_those_that_the_page_has(command):
             assert bare(listed[name]) == f"{default:g}" if isinstance(default, float) else str(default), name
 
 
+def pytest_options() -> list[str]:
+    """Those that the plugin gives to pytest."""
+    names: list[str] = []
+    group = SimpleNamespace(addoption=lambda name, **_: names.append(name))
+    pytest_plugin.pytest_addoption(SimpleNamespace(getgroup=lambda *_: group))
+    return names
+
+
 def test_no_page_shows_an_option_that_there_is_not():
     known = {
         name
@@ -80,7 +89,7 @@ def test_no_page_shows_an_option_that_there_is_not():
         for argument in command.assemble_argument_collection()
         for name in argument.names
     }
-    known |= {"--help", "--version"}
+    known |= {"--help", "--version", *pytest_options()}
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for span in code_spans(page):
             for option in re.findall(r"(?<!\S)--[a-z-]+(?![>\w-])", span):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.mm.slub_script import Script, script
 
 RELEASES = ["slub-3.8", "slub-3.10", "slub-6.1"]
 LINUX_3 = RELEASES[:2]
-DATA = Path(__file__).parent.parent / "data" / "slub"
+DATA = Path(__file__).parent.parent / "data" / "slub61"
 COUNTERS = ("slabs", "objects", "partial", "cpu_slabs")
 
 each_release = pytest.mark.parametrize("allocator", RELEASES)
@@ -99,17 +100,17 @@ def test_a_free_pointer_lies_in_the_middle_of_an_object_in_6_1(spec, size, align
 
 def test_sizes_are_those_of_848_caches_of_a_booted_6_1():
     """Sizes up to 128 kB, alignments, cache lines and RCU, with one CPU and with four."""
-    with (DATA / "geometry-6.1.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    with gzip.open(DATA / "geometry.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
     assert len(rows) == 848
     for row in rows:
         flags = row["flags"]
-        spec = CacheSpec(int(row["size"]), int(row["align"]), hwcache_align=flags == "hwalign", rcu=flags == "rcu")
-        shape = geometry(spec, int(row["cpus"]), SLUB_6_1)
-        found = {"slab_size": shape.size, "slab_align": shape.align}
-        found |= {name: getattr(shape, name) for name in row if hasattr(shape, name) and name not in ("size", "align")}
-        assert len(found) == 10
-        assert found == {name: int(row[name]) for name in found}, row
+        spec = CacheSpec(row["size"], row["align"], hwcache_align=flags == "hwalign", rcu=flags == "rcu")
+        shape = geometry(spec, row["smp"], SLUB_6_1)
+        named = {"slab_size": "size", "slab_align": "align", "objs_per_slab": "objects", "free_offset": "offset"}
+        wanted = {name: value for name, value in row.items() if name not in ("smp", "size", "align", "flags")}
+        assert len(wanted) == 10
+        assert wanted == {name: getattr(shape, named.get(name, name)) for name in wanted}, row
 
 
 @pytest.mark.parametrize("spec", [CacheSpec(0), CacheSpec(8, align=12), CacheSpec(8, align=-8), CacheSpec(1 << 30)])
