@@ -107,8 +107,10 @@ class KmemCacheCpu(Actor):
         """``c->freelist = get_freepointer(s, object)``: up to so many objects of the CPU's freelist, interrupts off."""
         if self.page is None:
             return []
-        page = self.page
-        return [SlabObject(page, self.freelist.pop()) for _ in range(min(count, len(self.freelist)))]
+        page, freelist = self.page, self.freelist
+        taken = freelist[-1 : -count - 1 : -1]
+        del freelist[len(freelist) - len(taken) :]
+        return [SlabObject(page, index) for index in taken]
 
     def _pop_partial(self) -> None:
         self.page = self.partial.pop().slab if self.partial else None

@@ -178,6 +178,7 @@ class Sequential:
         reply = path.reply
         path.reply = None
         delivered = 0
+        alone = self.turns is None
         request: Any = None
         try:
             while True:
@@ -189,11 +190,15 @@ class Sequential:
                     reply, path.reply = path.reply, None
                     continue
                 operation, actor, args = request
-                guard = operation.guard
-                if actor.tombstone is None and (guard is None or guard(actor, *args)):
-                    reply = operation.function(actor, *args) if args else operation.function(actor)
+                if actor.tombstone is None and (operation.guard is None or operation.guard(actor, *args)):
+                    function = operation.function
+                    reply = function(actor, *args) if args else function(actor)
                     delivered += 1
                     if not operation.special:
+                        continue
+                    if alone and not (operation.frees or operation.clock):
+                        # A lock, and nobody is asked who goes on: as in `_special`, without its call.
+                        actor.holder = path if operation.acquires else None
                         continue
                     path.request = request
                     self.deliveries += delivered

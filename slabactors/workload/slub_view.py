@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _INUSE = attrgetter("inuse")
 _FROZEN = attrgetter("frozen")
-_ALLOC = operation_of(KmemCacheCpu.alloc).function
-_FREE = operation_of(KmemCacheCpu.free).function
-_FREE_OBJECT = operation_of(Slab.free_object).function
+_ALLOC_MANY = operation_of(KmemCacheCpu.alloc_many).function
+_FREE_MANY = operation_of(KmemCacheCpu.free_many).function
+_FREE_OBJECTS = operation_of(Slab.free_objects).function
 
 SETTINGS = ("objs_per_slab", "order", "min_partial", "cpu_partial")
 """Files of /sys/kernel/slab/NAME that a log has after every operation, and that change when one is written."""
@@ -125,36 +125,36 @@ class SlubView:
         def take(count: int) -> list[SlabObject]:
             if c.irqs_off or not c.freelist:
                 return []
-            return [_ALLOC(c) for _ in range(min(count, len(c.freelist)))]
+            taken: list[SlabObject] = _ALLOC_MANY(c, count)
+            return taken
 
         return take
 
     def giver(self, cache: KmemCache, cpu: int) -> Callable[[list[SlabObject], int], int]:
-        """The fast path of a free, and the slow one into a slab that stays where it is."""
+        """The fast path of a free, and the slow one into a slab that stays where it is; objects of one slab at once."""
         c = cache.cpu_slabs[cpu]
 
         def give(objects: list[SlabObject], start: int) -> int:
             page: Any = c.page  # no free changes that
-            safe: Any = (
-                None  # the last slab that was seen to be some CPU's: as long as it is, a free changes only counts
-            )
-            for index in range(start, len(objects)):
-                obj = objects[index]
-                slab: Any = obj.slab
+            count = len(objects)
+            while start < count:
+                slab: Any = objects[start].slab
+                end = start + 1
+                while end < count and objects[end].slab is slab:
+                    end += 1
                 if slab is page:
                     if c.irqs_off:
-                        return index
-                    _FREE(c, obj)
-                elif slab is safe:
-                    _FREE_OBJECT(slab, obj, False)
+                        return start
+                    _FREE_MANY(c, slab, objects[start:end])
                 elif slab.frozen:
-                    safe = slab
-                    _FREE_OBJECT(slab, obj, False)
+                    _FREE_OBJECTS(slab, objects[start:end], False)
                 elif slab.inuse > 1 and slab.freelist:
-                    _FREE_OBJECT(slab, obj, False)
+                    end = min(end, start + slab.inuse - 1)  # the last one takes more than one operation
+                    _FREE_OBJECTS(slab, objects[start:end], False)
                 else:
-                    return index
-            return len(objects)
+                    return start
+                start = end
+            return count
 
         return give
 
