@@ -51,7 +51,7 @@ class SurfaceOptions:
 
         Raises:
             SurfaceError: the allocator has no directories in sysfs.
-            UsageError: a file is to hold two things.
+            UsageError: a file is to hold two things, or lies where the directory's are replaced.
         """
         if self.sysfs is not None and models.allocator(allocator).layout != "slub":
             raise SurfaceError(
@@ -60,12 +60,24 @@ class SurfaceOptions:
             )
         if self.log is not None and self.slabinfo is not None and _same_file(self.log, self.slabinfo):
             raise UsageError(f"--log and --slabinfo are both {self.log}.\n  Give another file to one of them")
+        for option, file in (("--slabinfo", self.slabinfo), ("--log", self.log)):
+            if file is not None and self.sysfs is not None and _is_replaced(file, self.sysfs):
+                raise UsageError(
+                    f"{option} {file} would be replaced by --sysfs {self.sysfs}.\n"
+                    f"  Give a file beside {', '.join(TOPS)} of that directory, or outside it: {option} FILE"
+                )
 
 
 def _same_file(one: Path, other: Path) -> bool:
     """Whether two paths are one file that each would replace; a pipe can take both."""
     one_real, other_real = os.path.realpath(one), os.path.realpath(other)
     return one_real == other_real and (os.path.isfile(one_real) or not os.path.exists(one_real))  # noqa: PTH110, PTH113
+
+
+def _is_replaced(file: Path, directory: Path) -> bool:
+    """Whether a file lies where a `Tree` is moved to."""
+    real, place = Path(os.path.realpath(file)), Path(os.path.realpath(directory))
+    return any(real.is_relative_to(place / name) for name in (MARK, *TOPS))
 
 
 @contextmanager

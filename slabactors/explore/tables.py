@@ -323,6 +323,8 @@ class Tables:
         if number is None:
             if actor.tombstone is not None or actor.embedded:
                 raise NoTables(f"{actor.name} is freed, or holds others")
+            if isinstance(actor, Timed) and actor.deferrable:
+                raise NoTables(f"the timer of {actor.name} is deferrable: nobody waits for it")
             if any(vars(base).get("__slots__") for base in type(actor).__mro__):
                 raise NoTables(f"{actor.name} keeps attributes in slots")
             left_out = DRIVER_ATTRIBUTES - {"deadline"} | {"name"}

@@ -249,14 +249,21 @@ class Slub(Allocator):
         return True
 
     async def _put_cpu_partial(self, cpu: Cpu, cache: KmemCache, slab: Slab, free: int) -> None:
-        """Put a slab that was just frozen on this CPU's partial list.  Models put_cpu_partial() (mm/slub.c, v3.8).
+        """Put a slab that was just frozen on this CPU's partial list.
 
+        Models put_cpu_partial() (mm/slub.c, v3.8 and v6.1).
         Deviation: the free objects that are noted are those that the free made; the kernel looks at the slab again, and
         may see more when others have freed into it meanwhile.
         """
-        drained = await cache.cpu_slabs[cpu.id].put_partial(slab, free)
-        if drained:
-            await self._unfreeze(cpu, cache, drained)
+        c = cache.cpu_slabs[cpu.id]
+        while True:
+            drained = await c.put_partial(slab, free)
+            if drained:
+                await self._unfreeze(cpu, cache, drained)
+            if not (drained and self.policy.drains_before_it_puts):
+                return
+            await c.end_flush()
+            # Window: the slab is on no list yet, and other paths of this CPU may put theirs there.
 
     async def free_bulk(self, cpu: Cpu, objects: list[SlabObject]) -> None:
         """Free objects of any caches, those of one slab together as far as they lie near each other in the list.

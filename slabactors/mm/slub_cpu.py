@@ -42,6 +42,7 @@ class KmemCacheCpu(Actor):
     def __init__(self, cpu: str, cache: KmemCache, shape: SlubGeometry, policy: SlubPolicy) -> None:
         super().__init__(f"{cpu}/{cache.name}", cache)
         self.limit = policy.cpu_partial_limit
+        self.drains_before_it_puts = policy.drains_before_it_puts
         self.order = shape.order
         self.objects = shape.objects
         self.cpu_partial = shape.cpu_partial
@@ -226,7 +227,15 @@ class KmemCacheCpu(Actor):
         _, slabs, pobjects = self.partial[-1] if self.partial else (None, 0, 0)
         self.partial.append(OnPartial(slab, slabs + 1, pobjects + free))
 
-    @operation(guard=_irqs_on, reads="irqs_off limits", writes="partial")
+    def _has_room(self, slab: Slab, free: int) -> bool:
+        return not self._over_limit()
+
+    @operation(
+        guard=_irqs_on,
+        reads="limits",
+        writes="partial irqs_off",
+        narrow=[Narrow(_has_room, reads="irqs_off limits", writes="partial")],
+    )
     def put_partial(self, slab: Slab, free: int) -> list[Slab]:
         """``put_cpu_partial(s, page, 1)``: the slabs that have to go to the node because the list was over its limit.
 
@@ -235,12 +244,17 @@ class KmemCacheCpu(Actor):
             free: free objects in it.
 
         Returns:
-            The slabs that were on the list, newest first, or none.
+            The slabs that were on the list, newest first, or none.  In 3.x the slab is not put there if there are any:
+            interrupts are off from here on, until these have been moved.
         """
-        drained: list[Slab] = []
-        if self._over_limit():
-            drained = self._take_partial()
-        self._push(slab, free)
+        if not self._over_limit():
+            self._push(slab, free)
+            return []
+        drained = self._take_partial()
+        if self.drains_before_it_puts:
+            self.irqs_off = True
+        else:
+            self._push(slab, free)
         return drained
 
     def _take_partial(self) -> list[Slab]:

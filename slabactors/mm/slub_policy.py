@@ -58,6 +58,8 @@ class SlubPolicy:
         keeps_one_above_min_partial: an empty slab goes back when a node lists more than ``min_partial`` slabs; else
             when it lists as many.
         cpu_partial_limit: what a CPU's partial list is measured by.
+        drains_before_it_puts: the slabs of a CPU's list over its limit are moved with interrupts off, and then the next
+            one is put there; else it is put there first, and they are moved with interrupts on.
         cpu_partial_by_size: ``cpu_partial`` of caches whose objects take less than 256 bytes, 1024, 4096, or more.
         pull: how many slabs an allocation takes from a node's list.
         shrink_order: how a shrink leaves a node's list.
@@ -80,6 +82,7 @@ class SlubPolicy:
     name: str
     keeps_one_above_min_partial: bool
     cpu_partial_limit: CpuPartialLimit
+    drains_before_it_puts: bool
     cpu_partial_by_size: tuple[int, int, int, int]
     pull: Pull
     shrink_order: ShrinkOrder
@@ -118,6 +121,7 @@ def _linux_3(name: str, pull: Pull, cpu_slabs: CpuSlabs) -> SlubPolicy:
         name,
         keeps_one_above_min_partial=True,
         cpu_partial_limit=CpuPartialLimit.OBJECTS,
+        drains_before_it_puts=True,
         cpu_partial_by_size=(30, 13, 6, 2),
         pull=pull,
         shrink_order=ShrinkOrder.FULLEST_FIRST,
@@ -144,6 +148,7 @@ SLUB_6_1 = SlubPolicy(
     "slub-6.1",
     keeps_one_above_min_partial=False,
     cpu_partial_limit=CpuPartialLimit.SLABS,
+    drains_before_it_puts=False,
     cpu_partial_by_size=(120, 52, 24, 6),
     pull=Pull.SLABS,
     shrink_order=ShrinkOrder.PROMOTE,

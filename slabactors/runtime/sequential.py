@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from slabactors.actors import (
+    Actor,
     Choose,
     Clock,
     Join,
@@ -25,7 +26,9 @@ from slabactors.actors import (
     Tell,
     Timed,
     Tombstone,
+    join,
     message_of,
+    start,
 )
 from slabactors.errors import ForeignAwait
 from slabactors.runtime.step import NOTHING, checked_count, deliver, hung, place_of, touched_freed, unknown_request
@@ -46,6 +49,7 @@ class SequentialPath:
         done: it has returned.
         result: what it returned.
         deadline: while it sleeps, in jiffies.
+        lanes: for each actor that it has told something, the path of what it told last.
     """
 
     __slots__ = (
@@ -57,6 +61,7 @@ class SequentialPath:
         "joiners",
         "key",
         "lane",
+        "lanes",
         "missing",
         "name",
         "parent",
@@ -79,6 +84,7 @@ class SequentialPath:
         self.reply: Any = None
         self.deadline: int | None = None
         self.joiners: list[SequentialPath] = []
+        self.lanes: dict[Actor, SequentialPath] = {}
         self.missing = 0
         self.gathers: list[SequentialPath] | None = None
 
@@ -111,7 +117,8 @@ class Sequential:
         self._guarded: list[SequentialPath] = []
         """Those whose message has a guard that did not hold when they came."""
         self._sleeping: list[SequentialPath] = []
-        self._timers: dict[Timed, None] = {}
+        self._timers: dict[Timed, int] = {}
+        """Those that are set, with their deadlines, in the order in which they were."""
 
     # -- the user's side -------------------------------------------------------------------------------------------
 
@@ -216,13 +223,11 @@ class Sequential:
         operation, actor, _ = path.request
         if operation.frees:
             actor.bury(Tombstone(self.deliveries, path.name, path.lane))
-        if operation.clock and isinstance(actor, Timed):
-            if actor.deadline is None:
-                self._timers.pop(actor, None)
-            else:
-                # Whatever was armed again goes behind the others: of equal deadlines the older one fires first.
-                self._timers.pop(actor, None)
-                self._timers[actor] = None
+        if operation.clock and isinstance(actor, Timed) and actor.deadline != self._timers.get(actor):
+            # Whatever was armed again goes behind the others: of equal deadlines the older one fires first.
+            self._timers.pop(actor, None)
+            if actor.deadline is not None:
+                self._timers[actor] = actor.deadline
         if operation.acquires:
             actor.holder = path
         elif operation.releases:
@@ -302,7 +307,7 @@ class Sequential:
             path.reply = 0
             return True
         if isinstance(request, Tell):
-            self._start(Spawn(deliver(message_of(request.message)), name="tell", lane=path.lane), path)
+            self._tell(path, message_of(request.message))
             return self.turns is None or self._yield(path)
         if isinstance(request, Request):
             raise unknown_request(path.name, path.coroutine, request)
@@ -311,6 +316,19 @@ class Sequential:
             "what is played one path at a time has none.\n"
             "  Await operations, sleep(), spawn() and join() only."
         )
+
+    def _tell(self, path: SequentialPath, message: Message) -> None:
+        """A lane: a path of its own that asks and forgets.  Lanes of one path to one actor stay in order."""
+        actor = message[1]
+        before = path.lanes.get(actor)
+
+        async def in_order() -> None:
+            if before is not None and not before.done:
+                await join(before)
+            await deliver(message)
+
+        path.lanes[actor] = SequentialPath(in_order(), f"tell {actor.name}", path.lane, False)
+        self._begin(path.lanes[actor], path)
 
     def _yield(self, path: SequentialPath) -> bool:
         self._ready.append(path)
@@ -321,12 +339,15 @@ class Sequential:
             child = SequentialPath(request.coroutine, request.name, request.lane, request.daemon)
         else:
             child = SequentialPath(request, getattr(request, "__name__", "path"), parent.lane, False)
+        self._begin(child, parent)
+        return child
+
+    def _begin(self, child: SequentialPath, parent: SequentialPath) -> None:
         child.parent = parent
         if self.turns is None:
             self._play(child)
         else:
             self._ready.append(child)
-        return child
 
     def _wait_for(self, path: SequentialPath, children: Sequence[Any], *, gather: bool) -> bool:
         missing = [child for child in children if not child.done]
@@ -348,7 +369,7 @@ class Sequential:
     def _pass_time(self, until: int | None = None) -> bool:
         """Let whatever is due first happen; false when nothing is, up to then."""
         due: list[tuple[int, int, Timed | SequentialPath]] = [
-            (timer.deadline, 0, timer) for timer in self._timers if timer.deadline is not None
+            (deadline, 0, timer) for timer, deadline in self._timers.items()
         ]
         due.extend((path.deadline, 1, path) for path in self._sleeping if path.deadline is not None)
         if not due:
@@ -377,7 +398,7 @@ async def _expire(timer: Timed) -> None:
     await timer.expire()
     follows = timer.on_expiry()
     if follows is not None:
-        await follows.coroutine
+        await start(follows)
 
 
 def _holds(path: SequentialPath) -> bool:

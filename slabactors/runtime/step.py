@@ -87,11 +87,16 @@ class Lineage:
 
     def joined(self) -> list[Self]:
         """The paths that have returned of those that it has waited for, or that these have waited for."""
-        found = [child for child in self.joins if child.done]
-        for child in found:
-            # A child may have returned in the step of one that it was waiting for.
-            found.extend(grandchild for grandchild in child.joins if grandchild.done)
-        return cast("list[Self]", found)
+        found = dict.fromkeys(child for child in self.joins if child.done)
+        left = list(found)
+        for child in left:
+            # A child may have returned in the step of one that it was waiting for.  Each is looked at once: a child
+            # has all that its spawner had waited for, so that the ways to the first of n double with each of them.
+            for grandchild in child.joins:
+                if grandchild.done and grandchild not in found:
+                    found[grandchild] = None
+                    left.append(grandchild)
+        return cast("list[Self]", left)
 
     @property
     def key(self) -> str:

@@ -213,6 +213,15 @@ def test_a_log_and_slabinfo_cannot_be_one_file(command, story, tmp_path):
     assert listing(tmp_path) == {"story.py"}
 
 
+@pytest.mark.parametrize("option", ["--slabinfo", "--log"])
+def test_a_file_cannot_lie_where_directories_are_replaced(command, story, tmp_path, option):
+    """It would be gone when the run is over; beside them it stays."""
+    assert command("run", story(), "--sysfs", "there").code == cli.FINE
+    refused(command("run", story(), "--sysfs", "there", option, "there/slab/x"), f"{option} there/slab/x would be")
+    assert command("run", story(), "--sysfs", "there", option, "there/x").code == cli.FINE
+    assert (tmp_path / "there" / "x").stat().st_size
+
+
 def test_a_run_that_does_not_come_about_leaves_nothing(command, write, tmp_path):
     """A story that awaits what it must not ends with its own message, and makes no directory."""
     write("""

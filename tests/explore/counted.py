@@ -52,6 +52,9 @@ class World:
     def alarm(self, name: str) -> Alarm:
         return self.actors.setdefault(name, Alarm(name, self))
 
+    def late(self, name: str) -> Late:
+        return self.actors.setdefault(name, Late(name, self))
+
 
 class Var(Actor):
     """A shared variable: reads commute."""
@@ -183,6 +186,17 @@ class Alarm(Timed):
         await self.world.var(f"{self.name}.rung").add(1)
 
 
+class Late(Alarm):
+    """A deferrable timer that goes on a few times; who waits for the variable is not waited for."""
+
+    deferrable = True
+
+    async def ring(self) -> None:
+        await self.world.var(self.name[-1]).add(1)
+        if self.armed < 3:
+            await self.set(6)
+
+
 class Pending(Actor):
     """The pending bit of a work item."""
 
@@ -278,11 +292,16 @@ class ActorProgram:
 
 def values(execution: Execution) -> Hashable:
     """What a complete run left behind: the variables, and what was broken."""
-    actors = execution.world.actors
+    broken = sorted(one.outcome.bug.clause for one in execution.simulation.broken)
+    return values_of(execution.world), tuple(broken)
+
+
+def values_of(world: World) -> Hashable:
+    """What the variables and tanks of a run hold."""
+    actors = world.actors
     variables = sorted((name, actor.value) for name, actor in actors.items() if isinstance(actor, Var))
     variables += [(name, (actor.level, actor.light)) for name, actor in actors.items() if isinstance(actor, Tank)]
-    broken = sorted(one.outcome.bug.clause for one in execution.simulation.broken)
-    return tuple(variables), tuple(broken)
+    return tuple(variables)
 
 
 class Explored:
@@ -559,6 +578,10 @@ TAKING = {"take": 6, "empty": 3, "fill": 2, "claim": 4, "if": 2}
 """Those of programs about nothing else."""
 
 
+LATE = {**KINDS, "alarm": 2, "sleep": 2, "late": 4}
+"""Those of programs with deferrable timers."""
+
+
 def random_program(seed: int, kinds: dict[str, int] = KINDS) -> ActorProgram:
     """Two or three paths of up to four operations."""
     source = random.Random(f"program {seed}")
@@ -606,6 +629,8 @@ async def _play(world: World, plan: list[tuple[Any, ...]]) -> None:
                 await tell(world.var(one).put(number))
             case "alarm":
                 await world.alarm("alarm" + one).set(5 + number)
+            case "late":
+                await world.late("late" + one).set(4 + 2 * number)
             case "clear":
                 await world.alarm("alarm" + one).clear()
             case "sleep":

@@ -11,7 +11,7 @@ from slabactors.explore.count import count
 from slabactors.explore.program import Execution
 from slabactors.runtime.step import TimePolicy
 from tests.explore import counted as programs
-from tests.explore.counted import COUNTING, TAKING, ActorProgram, Explored, random_program, values
+from tests.explore.counted import COUNTING, LATE, TAKING, ActorProgram, Explored, random_program, values
 from tests.explore.micro import Micro
 
 ORACLES = [
@@ -104,6 +104,20 @@ def test_random_programs_that_count_down_lose_and_repeat_no_trace(block: int) ->
         except AssertionError as error:
             raise AssertionError(f"random_program({seed}, COUNTING): {error}") from error
     assert seen > 400
+
+
+@pytest.mark.parametrize("time", [TimePolicy.QUIESCENT, TimePolicy.ADVERSARIAL, TimePolicy.UNTIMED])
+def test_random_programs_with_deferrable_timers_lose_and_repeat_no_trace(time: TimePolicy) -> None:
+    """Sixty random programs in which timers go on that nobody waits for, and somebody may hang for that."""
+    seen = 0
+    for seed in range(60):
+        try:
+            seen += check(random_program(seed, LATE), time)
+        except OverflowError:
+            continue
+        except AssertionError as error:
+            raise AssertionError(f"random_program({seed}, LATE), {time}: {error}") from error
+    assert seen > 200
 
 
 @pytest.mark.parametrize("seed", [1571, 2205])

@@ -402,3 +402,57 @@ class Watched:
 
     def dispose(self, execution: Execution) -> None:
         pass
+
+
+class Late(Timed):
+    """A deferrable timer that lets somebody go on."""
+
+    deferrable = True
+    timeless = True
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__("late", clock)
+        self.value = False
+
+    def _set(self) -> bool:
+        return self.value
+
+    @operation(clock=True)
+    def arm(self) -> None:
+        """``mod_timer()``."""
+        self.deadline = self.clock.now + 10
+
+    @operation(clock=True)
+    def expire(self) -> None:
+        """``the timer lets who waits go on``."""
+        self.deadline = None
+        self.value = True
+
+    @operation(guard=_set, reads="value")
+    def wait(self) -> None:
+        """``wait_event()``."""
+
+
+@pytest.mark.parametrize("search", ["dpor", "states", "auto"])
+def test_who_waits_for_a_deferrable_timer_alone_is_stuck_whatever_the_search(search: str) -> None:
+    """Nothing waits for such a timer, so nobody goes on; no search lets it fire for that.
+
+    Others move meanwhile, so that there are more states than tables are compared with runs in.
+    """
+
+    async def waits(world: World) -> None:
+        late = world.actors.setdefault("late", Late(world.clock))
+        await late.arm()
+        await late.wait()
+
+    def counts(name: str) -> Any:
+        async def path(world: World) -> None:
+            for number in range(25):
+                await world.var(name).put(number)
+
+        return path
+
+    program = ActorProgram(waits, counts("x"), counts("y"))
+    result = last(program, time=TimePolicy.QUIESCENT, search=search)
+    assert result.verdict == "broken"
+    assert [finding.kind for finding in result.found.values()] == [Kind.DEADLOCK]

@@ -10,11 +10,11 @@ import time as wall
 
 from slabactors.mm.models import MODELS
 from slabactors.runtime.step import TimePolicy
-from tests.explore.counted import COUNTING, KINDS, TAKING, random_program
+from tests.explore.counted import COUNTING, KINDS, LATE, TAKING, random_program
 from tests.explore.test_dpor import check
 from tests.workload.properties import play_random
 
-KIND_SETS = {"KINDS": KINDS, "COUNTING": COUNTING, "TAKING": TAKING}
+KIND_SETS = {"KINDS": KINDS, "COUNTING": COUNTING, "TAKING": TAKING, "LATE": LATE}
 POLICIES = (TimePolicy.QUIESCENT, TimePolicy.ADVERSARIAL, TimePolicy.UNTIMED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import pytest
@@ -24,8 +25,9 @@ from slabactors.mm.slab_common import (
 )
 from slabactors.mm.slab_page import SlabObject
 from slabactors.mm.slub import Slub
+from slabactors.runtime.simulated import SimPath
 from tests.mm.slub_script import Script
-from tests.support import play
+from tests.support import Oldest, play
 
 SLUB = sorted(name for name, model in MODELS.items() if model.layout == "slub")
 
@@ -192,6 +194,42 @@ def test_a_flush_waits_for_a_cpu_that_has_interrupts_off():
             assert cache.nodes[0].nr_slabs == 0
 
         assert play(story, seed=seed).outcome.bug is None
+
+
+class DrainLast(Oldest):
+    """Who frees goes first as long as it takes no lock, and everybody else before it goes on."""
+
+    def pick(self, enabled: Sequence[SimPath]) -> SimPath:
+        def turn(path: SimPath) -> tuple[bool, bool, int]:
+            frees = path.name == "free"
+            return frees and path.request[0].name == "lock", not frees, path.id
+
+        return min(enabled, key=turn)
+
+
+@pytest.mark.parametrize("allocator", [name for name in SLUB if name != "slub-6.1"])
+def test_a_flush_waits_for_a_cpu_that_drains_its_partial_list(allocator: str) -> None:
+    """Interrupts are off meanwhile in 3.x: the slabs are on the node's list before a shrink looks at that."""
+
+    async def story(machine: Machine) -> None:
+        cpu0, cpu1 = machine.cpus
+        cache = await kmem_cache_create(cpu0, "spec0", 20000)  # an object a slab
+        held = []
+        for _ in range(6):
+            obj = await kmem_cache_alloc(cpu1, cache)
+            assert obj is not None
+            held.append(obj)
+        for _ in range(3):
+            await kmem_cache_free(cpu1, held.pop(0))
+        assert len(cache.cpu_slabs[1].partial) == 3
+        fourth = cpu1.task(kmem_cache_free(cpu1, held.pop(0)), "free")
+        await parallel(cpu0.task(kmem_cache_shrink(cpu0, cache), "shrink"), fourth)
+        # That of the fourth is put on the CPU's list at any time.
+        assert len(machine.slabs) in (len(held), len(held) + 1)
+
+    assert play(story, strategy=DrainLast(), allocator=allocator).outcome.bug is None
+    for seed in range(20):
+        assert play(story, seed=seed, allocator=allocator).outcome.bug is None
 
 
 @pytest.mark.parametrize("allocator", SLUB)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slabactors.explore.strategy import RandomWalk
 from slabactors.runtime.causes import Causes
-from slabactors.runtime.step import Step
+from slabactors.runtime.step import Lineage, Step
 from tests.explore.programs import SmallProgram, World
 from tests.explore.test_history import Reference, derandomized, forking, free
 
@@ -66,3 +66,15 @@ def test_what_is_kept_goes_with_the_paths_and_not_with_the_steps():
     watched, _ = run(instructions, 1)
     assert len(watched.found) == 500  # where such a program is cut
     assert sum(len(touches) for touches in watched.causes._touches.values()) < 20
+
+
+def test_each_path_that_was_waited_for_is_looked_at_once():
+    """A child that is started later has all that its spawner had waited for: the ways to the first one double."""
+    main = Lineage("main", "", None, 0)
+    children: list[Lineage] = []
+    for number in range(12):
+        child = Lineage("child", "", main, number)
+        child.joins, child.done = tuple(children), True
+        children.append(child)
+    main.joins = tuple(children)
+    assert main.joined() == children

@@ -128,6 +128,20 @@ def test_what_is_told_is_delivered_and_a_choice_is_the_first_alternative():
     assert board.seen == ["told"]
 
 
+def test_what_one_path_tells_one_actor_stays_in_order():
+    """The second message could be delivered at once, and waits for the first, which has a guard."""
+    board = Board()
+
+    async def main():
+        await tell(board.pass_gate())
+        await tell(board.write("told"))
+        await board.write("asked")
+        await board.unlock()
+
+    Sequential().run(main())
+    assert board.seen == ["asked", "told"]
+
+
 def test_sleeping_lets_time_pass_only_as_far_as_needed():
     driver = Sequential()
     board = Board()
@@ -159,6 +173,24 @@ def test_time_that_passes_fires_timers_in_their_order():
     driver.advance(100)
     assert board.seen == ["rang at 5", "rang at 20"]
     assert driver.clock.now == 104
+
+
+def test_of_equal_deadlines_the_older_fires_first_whoever_looks_at_the_clock():
+    """Setting a timer to the deadline that it has changes nothing, as in the simulator."""
+    driver = Sequential()
+    order = []
+    alarm, other = Alarm(driver.clock, Board()), Alarm(driver.clock, Board())
+    alarm.on_expiry = lambda: order.append("first")
+    other.on_expiry = lambda: order.append("second")
+
+    async def arm():
+        await alarm.arm(20)
+        await other.arm(20)
+        await alarm.arm(20)
+
+    driver.run(arm())
+    driver.advance(100)
+    assert order == ["first", "second"]
 
 
 def test_a_timer_that_is_disarmed_does_not_fire():
