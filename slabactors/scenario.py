@@ -258,6 +258,12 @@ def _check_config(config: MachineConfig) -> None:
             )
     if config.allocator not in MODELS:
         raise UnknownName("allocator model", config.allocator, sorted(MODELS))
+    nodes_max = MODELS[config.allocator].nodes_max
+    if not 1 <= config.nodes <= nodes_max:
+        raise ScenarioError(
+            f"nodes of a machine with {config.allocator} is a number from 1 to {nodes_max}, not {config.nodes}.\n"
+            "  Type for example: --set nodes=1"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ def test_settings_are_texts_or_values(settings, arguments):
         (["cpus=65"], ScenarioError, "cpus of a machine is a number from 1 to 64, not 65"),
         ({"pages": 0}, ScenarioError, "pages of a machine is a number from 1"),
         (["pre_destroy_runs=0"], ScenarioError, "pre_destroy_runs of a machine is a number from 1"),
+        (["nodes=0"], ScenarioError, "nodes of a machine with slub-3.8 is a number from 1 to 64, not 0"),
+        (["nodes=2", "allocator=slab-3.8"], ScenarioError, "with slab-3.8 is a number from 1 to 1, not 2"),
         (["allocator=slub-9"], UnknownName, "unknown allocator model 'slub-9'; did you mean 'slub-6.1'"),
     ],
 )

@@ -82,9 +82,11 @@ def _validate(options: WorkloadOptions) -> None:
         )
     if options.model is not None and options.model not in MODELS:
         raise UnknownName("model", options.model, list(MODELS))
-    for name, value, most in (("cpus", options.cpus, 256), ("nodes", options.nodes, 64)):
+    nodes_max = MODELS[options.model or DEFAULT_MODEL].nodes_max
+    for name, value, most in (("cpus", options.cpus, 256), ("nodes", options.nodes, nodes_max)):
         if value is not None and not 1 <= value <= most:
-            raise UsageError(f"--{name} must be from 1 to {most}, not {value}.\n  Type for example: --{name} 4")
+            span = f"from 1 to {most}" if most > 1 else f"1 for {options.model}"
+            raise UsageError(f"--{name} must be {span}, not {value}.\n  Type for example: --{name} {min(most, 4)}")
     for name, value, most in (
         ("operations", options.operations, 10_000_000),
         ("objects", options.objects, 10_000_000),

@@ -93,6 +93,8 @@ class Allocator(ABC):
     name: str
     layout: ClassVar[str]
     """``slub`` or ``slab``: whose columns of /proc/slabinfo it fills, and which directories it has in sysfs."""
+    nodes_max: ClassVar[int] = 64
+    """Memory nodes of a machine that it is modelled for, at most."""
 
     @abstractmethod
     def geometry(self, spec: CacheSpec, machine: Machine) -> Geometry:

@@ -132,14 +132,6 @@ def test_an_object_that_no_slab_holds_is_refused():
         geometry(CacheSpec(0), 4)
 
 
-def test_several_memory_nodes_are_refused():
-    async def story(machine: Machine) -> None:
-        with pytest.raises(ValueError, match="one memory node"):
-            await kmem_cache_create(machine.cpus[0], "spec0", 256)
-
-    play(story, cpus=2, nodes=2, allocator="slab-3.8")
-
-
 # -- worked examples ---------------------------------------------------------------------------------------------------
 
 
