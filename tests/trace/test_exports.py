@@ -158,7 +158,7 @@ def test_every_step_is_a_slice_in_the_thread_of_its_lane(logs, run):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_arrows_lead_from_the_causes_on_other_lanes(logs, run):
+def test_arrows_lead_from_the_causes_of_other_paths(logs, run):
     """Each begins in the slice of the cause and ends in that of the step."""
     events = timeline(logs[run])
     at = {(event["tid"], event["ts"]): event["args"]["step"] for event in events["X"]}
@@ -168,8 +168,9 @@ def test_arrows_lead_from_the_causes_on_other_lanes(logs, run):
     assert len(starts) == len(events["s"]) == len(events["f"])
     arrows = {(starts[number], ends[number]) for number in starts}
     steps = {step.step: step for step in steps_of(logs[run])}
-    lane = {number: step.lane or step.who for number, step in steps.items()}
-    wanted = {(cause, number) for number, step in steps.items() for cause in step.causes if lane[cause] != lane[number]}
+    wanted = {
+        (cause, number) for number, step in steps.items() for cause in step.causes if steps[cause].path != step.path
+    }
     assert wanted <= arrows
     assert all(end not in steps for _, end in arrows - wanted), "only the step that broke is not in the log"
 

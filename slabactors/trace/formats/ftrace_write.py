@@ -173,7 +173,7 @@ class _Recorder:
             yield self._line(step, self._alloc(cache, obj), cpu)
 
     def _alloc(self, cache: str, obj: re.Match[str]) -> str:
-        kmalloc = _KMALLOC.fullmatch(cache)
+        kmalloc = self._kmalloc(cache)
         kind = kmalloc["kind"] if kmalloc is not None else None
         sizes = self._sizes_of(cache)
         flags = "GFP_KERNEL|__GFP_RECLAIMABLE" if self._named and kind == "rcl" else "GFP_KERNEL"
@@ -187,9 +187,13 @@ class _Recorder:
 
     def _free(self, cache: str, obj: re.Match[str]) -> str:
         text = f"{self._site('free', cache)} ptr={self._address(obj, self._sizes_of(cache))}"
-        if _KMALLOC.fullmatch(cache) is not None:
+        if self._kmalloc(cache) is not None:
             return f"kfree: {text}"
         return f"kmem_cache_free: {text}" + (f" name={_root_of(cache)}" if self._named else "")
+
+    def _kmalloc(self, cache: str) -> re.Match[str] | None:
+        # Since 5.14 what kmalloc() charges comes from caches of its own, and a reader would take a child's for these.
+        return _KMALLOC.fullmatch(cache if self._named else _root_of(cache))
 
     def _sizes_of(self, cache: str) -> _Sizes:
         sizes = self._sizes.get(cache)

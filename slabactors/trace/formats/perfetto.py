@@ -49,6 +49,8 @@ class _Timeline:
         self._lanes = array("q")
         """By number of the step, from the first on; 0 ticks and lane 0 where there is none."""
         self._now = 0
+        self._last: dict[str, int] = {}
+        """The last step of each path."""
         self._arrows = 0
 
     def events(self, step: StepLine, broke: bool) -> Iterator[_Event]:
@@ -64,23 +66,24 @@ class _Timeline:
         yield {"ph": "X", **at, "dur": 0.1, "name": step.does, "cat": f"act {step.act}", "args": _arguments(step)}
         if broke:
             yield {"ph": "i", **at, "s": "g", "name": "breaks", "cat": "bug"}
-        yield from self._causes(step, at, lane)
-        self._remember(step.step, thread)
+        yield from self._causes(step, at)
+        self._remember(step, thread)
         for name, values in _counters(step):
             yield {"ph": "C", **at, "name": name, "args": values}
 
-    def _causes(self, step: StepLine, at: _Event, lane: str) -> Iterator[_Event]:
-        """An arrow from each step on another lane that it comes directly after; those that are left out have none."""
+    def _causes(self, step: StepLine, at: _Event) -> Iterator[_Event]:
+        """An arrow from each step of another path that it comes directly after; those that are left out have none."""
         for cause in step.causes:
             place = -1 if self._first is None else cause - self._first
-            if not 0 <= place < len(self._lanes) or self._lanes[place] in (0, self._threads[lane]):
+            if not 0 <= place < len(self._lanes) or cause == self._last.get(step.path):
                 continue
             self._arrows += 1
             arrow = {"cat": "cause", "name": "comes before", "id": self._arrows}
             yield {"ph": "s", "pid": PROCESS, "tid": self._lanes[place], "ts": self._ticks[place] / 10, **arrow}
             yield {"ph": "f", "bp": "e", **at, **arrow}
 
-    def _remember(self, number: int, thread: int) -> None:
+    def _remember(self, step: StepLine, thread: int) -> None:
+        number = self._last[step.path] = step.step
         if self._first is None:
             self._first = number
         while len(self._lanes) < number - self._first:  # numbers that values of choose() have
