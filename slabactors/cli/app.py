@@ -300,7 +300,7 @@ def workload(
     )
 
 
-log_app = App(name="log", help="Look into the log of a run: see, follow, explain, compare, count, query.")
+log_app = App(name="log", help="Look into the log of a run: see, follow, explain, compare, count, export, query.")
 app.command(log_app)
 
 LogFile = Annotated[Path, Parameter(help="A file that run, replay or trace --log wrote.")]
@@ -386,6 +386,29 @@ def stats(file: LogFile, /, *, json: Json = False) -> int:
     from slabactors.cli.log import print_stats
 
     return print_stats(file, json=json)
+
+
+@log_app.command
+def export(
+    file: LogFile,
+    /,
+    *,
+    kind: Annotated[
+        Literal["perfetto", "shiviz", "itf", "dot", "mermaid", "ftrace"],
+        Parameter(name="--format", help="What is to read it."),
+    ],
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Write it there, not to stdout.")] = None,
+    first: Annotated[int | None, Parameter(name="--from", help="From this step on.")] = None,
+    last: Annotated[int | None, Parameter(name="--to", help="Up to this step.")] = None,
+    release: Annotated[
+        Literal["3.8", "6.1"] | None, Parameter(help="For ftrace: the kernel whose lines it has; 3.8 by default.")
+    ] = None,
+) -> int:
+    """Write a run for another tool: a timeline, a space-time diagram, a graph, states, a kernel's trace."""
+    from slabactors.cli.export import export_log
+    from slabactors.trace.query import Filter
+
+    return export_log(file, kind, Filter(first=first, last=last), output=output, release=release)
 
 
 @log_app.command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as plain_json
 import shutil
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from slabactors.errors import UsageError
 from slabactors.report.words import counted
 from slabactors.trace.query import Filter, Parting, Stats, diff, follow, past, select, stats
 from slabactors.trace.reader import EndLine, LogReader, StepLine
+from slabactors.trace.telling import changes_of, value_text, what_of
 
 LANES_MAX: Final = 6
 """More columns than that cannot be read."""
@@ -50,22 +50,6 @@ def checked_limit(limit: int | None) -> int | None:
 
 
 # -- how steps look ----------------------------------------------------------------------------------------------------
-
-
-def value_text(value: Any) -> str:
-    """A value of a log on a line."""
-    return value if isinstance(value, str) else plain_json.dumps(value)
-
-
-def what_of(step: StepLine) -> str:
-    """What a step did: the C expression, what came back if that is short, whose it is."""
-    short = isinstance(step.reply, bool | int | float | str)
-    return f"{step.does}{f' = {value_text(step.reply)}' if short else ''} [{step.actor}]"
-
-
-def changes_of(step: StepLine) -> str:
-    """What a step changed."""
-    return ", ".join(f"{name}: {value_text(value)}" for name, value in step.changed.items())
 
 
 def line_of(step: StepLine, previous: int | None = None) -> str:

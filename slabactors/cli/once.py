@@ -71,6 +71,8 @@ def caches_of(machine: Machine) -> list[dict[str, Any]]:
         rows.append(
             {
                 "cache": cache.name,
+                "object_size": cache.spec.object_size,
+                "size": cache.geometry.size,
                 "state": "destroyed" if cache.name in gone else "dead" if dead else "alive",
                 "pages": params.pages if params is not None and cache.name not in gone else 0,
                 "work_pending": params is not None and cache.name not in gone and params.destroy.pending,

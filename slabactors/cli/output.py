@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,16 @@ def say(text: str = "") -> None:
     """
     with _to_stdout():
         print(text)  # noqa: T201
+
+
+def pass_on(text: str) -> None:
+    """Write a piece of the command's result as it is.
+
+    Raises:
+        OutputError: as for `say`.
+    """
+    with _to_stdout():
+        sys.stdout.write(text)
 
 
 def say_json(document: Any) -> None:
@@ -72,24 +82,29 @@ def note(text: str) -> None:
         print(text, file=sys.stderr)  # noqa: T201
 
 
-def write_whole(path: Path, text: str, option: str) -> None:
-    """Write a file, whole or not at all.
+def write_whole(path: Path, text: str | Iterable[str], option: str) -> None:
+    """Write a file, whole or not at all.  What is no ordinary file (a pipe, a terminal) is written to as it is.
 
     Args:
         path: the file.
-        text: what is to be in it.
+        text: what is to be in it, or its pieces.
         option: of the command line, with which another file can be named.
 
     Raises:
         OutputError: the place cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        ordinary = path.is_file() or not path.exists()
+        whole = path.resolve()
+        part = whole.with_name(f".{whole.name}.{os.getpid()}.part") if ordinary else path
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            with part.open("w", encoding="utf-8", newline="") as file:
+                file.writelines([text] if isinstance(text, str) else text)
+            if ordinary:
+                part.replace(whole)
         finally:
-            temporary.unlink(missing_ok=True)
+            if ordinary:
+                part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror}.\n  Give a file that can be written to: {option} FILE"

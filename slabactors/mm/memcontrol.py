@@ -302,14 +302,22 @@ class Cgroups(Actor):
         """Numbers of groups with kernel memory accounting, where these have numbers of their own."""
 
     @operation(writes="css_ids")
-    def new_id(self) -> int:
-        """``alloc_css_id()``: never reused in a run."""
+    def new_id(self, group: str) -> int:
+        """``alloc_css_id()``: never reused in a run.
+
+        Args:
+            group: whose it is, for those who read the log.
+        """
         self.made += 1
         return self.made
 
     @operation(writes="kmemcg_ids")
-    def reserve_id(self) -> int:
-        """``ida_simple_get(&kmem_limited_groups)``: the smallest free number, from 0."""
+    def reserve_id(self, group: str) -> int:
+        """``ida_simple_get(&kmem_limited_groups)``: the smallest free number, from 0.
+
+        Args:
+            group: whose it is, for those who read the log.
+        """
         number = next(number for number in range(len(self.limited) + 1) if number not in self.limited)
         self.limited = sorted([*self.limited, number])
         return number
@@ -336,18 +344,18 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     machine = cpu.machine
     memcg = MemCgroup(name, machine.clock, machine.debugobjects)
     if accounted:
-        number, cgroups = await _number(machine)
+        number, cgroups = await _number(machine, memcg)
         memcg.account(number, limit, cgroups)
     machine.memcgs.append(memcg)
     return memcg
 
 
-async def _number(machine: Machine) -> tuple[int, Cgroups | None]:
+async def _number(machine: Machine, memcg: MemCgroup) -> tuple[int, Cgroups | None]:
     """The index that a group's children get, and who gets it back when the group is freed."""
     cgroups = machine.cgroups
     if machine.lifecycle.kmemcg_ids:
-        return await cgroups.reserve_id(), cgroups
-    return await cgroups.new_id(), None
+        return await cgroups.reserve_id(memcg.label), cgroups
+    return await cgroups.new_id(memcg.label), None
 
 
 async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None) -> bool:
@@ -371,7 +379,7 @@ async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None)
     else:
         done = True
         if limit is not None:
-            number, cgroups = await _number(machine)
+            number, cgroups = await _number(machine, memcg)
             await memcg.activate(number, limit, cgroups)
     await machine.set_limit_mutex.unlock()
     return done

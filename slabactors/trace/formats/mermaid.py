@@ -1,15 +1,20 @@
 """A run as a Mermaid sequence diagram: a lifeline for each path and each actor, an arrow for each step.
 
-Code hosts draw it from a fenced block of the language ``mermaid``.  It is a pure function of the history.
+Code hosts draw it from a fenced block of the language ``mermaid``.  It is a pure function of the history, or of the
+log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from slabactors.errors import UsageError
 from slabactors.runtime.history import MISSING, Event, History
+from slabactors.trace.query import Filter
 from slabactors.trace.race_table import column_of, describe_reply
+from slabactors.trace.reader import LogReader, StepLine
+from slabactors.trace.telling import named, told, value_text
 
 MESSAGES_MAX: Final = 60
 """A diagram with more arrows is not read."""
@@ -81,3 +86,36 @@ def escaped(text: str) -> str:
     """Text without what Mermaid takes for its own: comments, ends of statements, markup, ends of lines."""
     result = text.replace("#", "\0").replace(";", "#59;").replace("\0", "#35;").replace("<", "#lt;")
     return " ".join(result.split())
+
+
+def log_diagram(log: LogReader, which: Filter) -> Iterator[str]:
+    """The diagram of some steps of a log: all of them, in their order.
+
+    Raises:
+        UsageError: there are more than `MESSAGES_MAX`.
+    """
+    steps: list[tuple[StepLine, bool]] = []
+    for step, broke in told(log, which):
+        steps.append((step, broke))
+        if len(steps) > MESSAGES_MAX:
+            first = steps[0][0].step
+            raise UsageError(
+                f"{log.path} has more than {MESSAGES_MAX} such steps, and a diagram has room for {MESSAGES_MAX}.\n"
+                f"  Choose fewer: --from {first} --to {first + MESSAGES_MAX - 1}, or see them all: --format perfetto"
+            )
+    paths: dict[str, str] = {}
+    actors: dict[str, str] = {}
+    for step, _ in steps:
+        paths.setdefault(step.path, f"p{len(paths)}")
+        actors.setdefault(step.actor, f"a{len(actors)}")
+    yield f"sequenceDiagram\n    title {escaped(named(log))}\n"
+    titles = {step.path: step.who for step, _ in steps}
+    for names, shown in ((paths, titles), (actors, {name: name for name in actors})):
+        for key, name in names.items():
+            yield f"    participant {name} as {escaped(shown[key])}\n"
+    for step, broke in steps:
+        path, actor = paths[step.path], actors[step.actor]
+        reply = f" = {value_text(step.reply)}" if isinstance(step.reply, bool | int | float | str) else ""
+        yield f"    {path}{'-x' if broke else '->>'}{actor}: {escaped(f'#{step.step} {step.does}{reply}')}\n"
+        if broke:
+            yield f"    Note over {path},{actor}: breaks\n"
