@@ -7,6 +7,7 @@ is about a megabyte.  A step is called by its position, from 0; ``number`` is wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +27,9 @@ FORMAT: Final = 1
 OWN, STARTED, JOINED, MET, CLOCK = range(5)
 """Why a step comes after another: the same path, what started the path, a path that was waited for, a cell in which
 they meet, the clock."""
+
+
+_PART = re.compile(r"^(?:cpu|node)\d+/|\.(?:params|destroy)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,14 +178,17 @@ def _why(cause: StepLine, step: StepLine, begun: set[str]) -> int:
     if cause.path == step.path:
         return OWN
     first = step.path not in begun
-    if first and (step.path.startswith(f"{cause.path}/") or _is_timer(step.path)):
+    one, other = _object_of(cause.actor), _object_of(step.actor)
+    if first and (step.path.startswith(f"{cause.path}/") or (_is_timer(step.path) and one == other)):
         return STARTED
-    one, other = cause.actor, step.actor
     if one == other or one.startswith(f"{other}.") or other.startswith(f"{one}."):
         return MET
-    if first:
-        return STARTED
     return JOINED if cause.path.startswith(f"{step.path}/") or _siblings(cause.path, step.path) else CLOCK
+
+
+def _object_of(actor: str) -> str:
+    """What an actor is a part of: the parameters, the work and the CPU's structures of a cache go with it."""
+    return _PART.sub("", actor)
 
 
 def _is_timer(path: str) -> bool:

@@ -10,7 +10,6 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
-
 POLICY: Final = "default-src 'none'; img-src data:; script-src '{script}'; style-src '{style}'; base-uri 'none'"
 """What the browser may do: run this script, use this style, and nothing else."""
 

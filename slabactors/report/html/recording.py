@@ -15,7 +15,7 @@ from slabactors.machine import Machine
 from slabactors.report.html.before import first_values
 from slabactors.runtime.step import Outcome, Step
 from slabactors.scenario import BoundScenario, find, shipped
-from slabactors.trace.log import JIFFIES_PER_SECOND, StepFields, cells_of
+from slabactors.trace.log import StepFields, cells_of
 from slabactors.trace.race_table import immediate
 from slabactors.trace.reader import EndLine, LogReader, RunLine, StepLine
 
@@ -193,12 +193,8 @@ def story_of(run: RunLine) -> str | None:
 
 
 def protocol_of(lifecycle: object) -> str | None:
-    """What a lifecycle says of itself: its own docstring, or that of its module."""
+    """What a lifecycle says of itself: in its module's docstring, and in its own."""
     kind = type(lifecycle)
     module = inspect.getmodule(kind)
-    return (inspect.getdoc(module) if module is not None else None) or inspect.getdoc(kind)
-
-
-def seconds(jiffies: int) -> float:
-    """Virtual time."""
-    return jiffies / JIFFIES_PER_SECOND
+    told = [inspect.getdoc(module) if module is not None else None, inspect.cleandoc(kind.__doc__ or "")]
+    return "\n\n".join(text for text in told if text) or None

@@ -270,6 +270,7 @@ function drawLabels(lanes, top, height) {
 function drawOverview() {
   const box = byId("overview");
   const [width, height] = [box.clientWidth, box.clientHeight];
+  if (!height) return; // on paper it is left out
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
   const tall = Math.max(1, (height - 6) / Math.max(1, DOC.lanes.length));
   const [plain, dim] = [[], []];

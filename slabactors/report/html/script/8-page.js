@@ -57,6 +57,7 @@ function go(by) {
 
 /** Go to the next step of the same path, or the one before. */
 function goInLane(by) {
+  if (!COUNT) return;
   const lane = OF_LANE[STEPS.lane[selected]];
   select(lane[clamp(lane.indexOf(selected) + by, 0, lane.length - 1)]);
 }
