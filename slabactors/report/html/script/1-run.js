@@ -14,7 +14,8 @@ const who = (at) => DOC.lanes[STEPS.lane[at]].who;
 const actorOf = (at) => DOC.actors[STEPS.actor[at]];
 const doesOf = (at) => DOC.texts[STEPS.does[at]];
 const replyOf = (at) => (STEPS.reply[at] < 0 ? "" : DOC.texts[STEPS.reply[at]]);
-const changes = (at) => STEPS.changed[at].length > 0;
+const frees = (at) => DOC.texts[STEPS.operation[at]] === "free";
+const changes = (at) => STEPS.changed[at].length > 0 || frees(at);
 const numberOf = (at) => `#${STEPS.number[at]}`;
 const secondsOf = (jiffies) => (jiffies / DOC.hz).toFixed(3);
 

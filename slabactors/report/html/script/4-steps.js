@@ -6,6 +6,7 @@ let shownSteps = Array.from({ length: COUNT }, (_, at) => at);
 let printing = false;
 
 function setUpSteps() {
+  byId("steps").style.height = `${clamp(COUNT, 8, 20) * ROW + 2}px`;
   byId("head").append(...["Step", "Seconds", "Path", "What it did", "Actor"].map((text, index) =>
     make("span", { class: index < 2 ? "num" : index === 4 ? "of" : "" }, text)));
   byId("steps").addEventListener("scroll", () => later(drawRows));

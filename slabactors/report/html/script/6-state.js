@@ -38,7 +38,9 @@ function drawState() {
 
 function changesOf(at) {
   const actor = STEPS.actor[at];
-  if (!changes(at)) return at === DOC.broke ? [] : [make("p", { class: "muted" }, "It changed nothing.")];
+  if (at === DOC.broke) return [];
+  if (frees(at)) return [make("p", { class: "muted" }, "The object is gone.")];
+  if (!changes(at)) return [make("p", { class: "muted" }, "It changed nothing.")];
   const rows = STEPS.changed[at].map(([cell, value]) => {
     const before = valueAt(historyOf(actor).get(cell), at - 1);
     const was = before === null ? "unknown" : DOC.texts[before];
@@ -106,7 +108,7 @@ function drawCaches() {
       const key = `${value}|${fresh}`;
       if (shown[column] === key) return;
       shown[column] = key;
-      cells[column].textContent = value === null ? "" : value;
+      cells[column].textContent = value ?? (DOC.columns[column] === "state" ? "not there yet" : "");
       cells[column].classList.toggle("fresh", fresh);
     });
     const gone = valueAt(cache.series[0], selected) === "destroyed";

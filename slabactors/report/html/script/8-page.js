@@ -1,6 +1,6 @@
 // What the user does: select a step, filter, zoom, switch.
 
-let selected = COUNT ? (DOC.broke ?? 0) : -1;
+let selected = COUNT ? (DOC.broke ?? (DOC.bug ? COUNT - 1 : 0)) : -1; // a run is begun at its start, and a bug is where it ends
 let passing = null; // the steps that the filter lets through; null when there is none
 const waiting = new Set();
 
