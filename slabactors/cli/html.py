@@ -27,20 +27,20 @@ from slabactors.trace.reader import LogReader, RunLine
 
 def write_report(file: Path, *, output: Path | None, show: bool, json: bool) -> int:
     """Make the page of a finding or of a log."""
-    target = output or file.with_suffix(".html")
-    if target.exists() and file.exists() and target.samefile(file):
-        raise UsageError(f"{target} is what the report is made of.\n  Give another file: -o FILE.html")
     recording, telling = of_file(file)
-    document = document_of(recording, telling)
-    page = page_of(document)
+    target = output or file.with_suffix(".html")
+    if target.exists() and target.samefile(file):
+        raise UsageError(f"{target} is what the report is made of.\n  Give another file: -o FILE.html")
+    page = page_of(document_of(recording, telling))
+    size = len(page.encode())
     write_whole(target, page, "-o")
     for text in telling.notes:
         note(f"slabactors: {text}")
     steps = len(recording.steps)
     if json:
-        say_json({"file": str(target), "title": telling.title, "steps": steps, "bytes": len(page)})
+        say_json({"file": str(target), "title": telling.title, "steps": steps, "bytes": size})
     else:
-        say(f"{target}: {telling.title}, {counted(steps, 'step')}, {len(page) / 1024:,.0f} KiB")
+        say(f"{target}: {telling.title}, {counted(steps, 'step')}, {size / 1024:,.0f} KiB")
     if show:
         _open(target)
     return FINE

@@ -157,6 +157,13 @@ def test_the_link_of_a_row_goes_to_its_step(tab):
     assert tab.page.evaluate("location.hash") == "#step=16"
 
 
+def test_an_address_with_a_step_opens_there(tab):
+    tab.page.goto(tab.page.url.partition("#")[0] + "#step=7")
+    assert tab.step == "#7"
+    tab.page.reload()
+    assert tab.step == "#7"
+
+
 def test_clicking_a_box_of_the_timeline_selects_its_step(tab):
     tab.page.locator("#canvas rect[data-at='7']").click()
     assert tab.step == "#7"
@@ -165,7 +172,7 @@ def test_clicking_a_box_of_the_timeline_selects_its_step(tab):
 def test_a_filter_chooses_the_steps_that_keys_go_through(tab):
     tab.press("/")
     tab.page.keyboard.type("lane:cpu1 is:changed")
-    assert tab.text("#matches") == "6 of 33"
+    assert tab.text("#matches") == "7 of 33"
     rows = tab.page.locator("#rows .row")
     assert {text.split("\n")[2] for text in rows.all_inner_texts()} == {"cpu1 free"}
     tab.press("Enter", "Home")

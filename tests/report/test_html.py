@@ -319,8 +319,10 @@ def test_what_is_neither_a_finding_nor_a_log_is_refused(command, tmp_path, text,
     assert not (tmp_path / "it.html").exists()
 
 
-def test_a_directory_is_no_input(command, tmp_path):
-    said = command("report", tmp_path)
+@pytest.mark.parametrize("name", [".", "/", "below"])
+def test_a_directory_is_no_input(command, tmp_path, name):
+    (tmp_path / "below").mkdir()
+    said = command("report", name)
     assert said.code == 2
     assert "Is a directory" in said.err
 

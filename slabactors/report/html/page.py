@@ -10,6 +10,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
+PLACE: Final = "slabactors.report.html"
 POLICY: Final = "default-src 'none'; img-src data:; script-src '{script}'; style-src '{style}'; base-uri 'none'"
 """What the browser may do: run this script, use this style, and nothing else."""
 
@@ -42,12 +43,12 @@ def as_script(document: dict[str, Any]) -> str:
 
 def _script() -> str:
     """The parts of the script, in the order of their names."""
-    parts = [part for part in (files(__package__) / "script").iterdir() if part.name.endswith(".js")]
+    parts = [part for part in (files(PLACE) / "script").iterdir() if part.name.endswith(".js")]
     return "\n".join(part.read_text(encoding="utf-8") for part in sorted(parts, key=lambda part: part.name))
 
 
 def _read(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
+    return (files(PLACE) / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -218,13 +218,21 @@ function setUp() {
   byId("theme").addEventListener("click", switchTheme);
   byId("help").addEventListener("click", () => byId("keys").showModal());
   new ResizeObserver(() => later(redraw)).observe(byId("view"));
-  window.addEventListener("beforeprint", () => print(true));
-  window.addEventListener("afterprint", () => print(false));
-  const asked = /^#step=(\d+)$/.exec(location.hash);
-  const found = asked ? STEPS.number.indexOf(Number(asked[1])) : -1;
-  if (COUNT) start(found >= 0 ? found : selected);
+  window.addEventListener("beforeprint", () => showAll(true));
+  window.addEventListener("afterprint", () => showAll(false));
+  window.addEventListener("hashchange", () => {
+    const asked = askedFor();
+    if (asked >= 0) select(asked);
+  });
+  if (COUNT) start(askedFor() >= 0 ? askedFor() : selected);
   else [drawRows, drawTimeline, drawState, drawCaches, tellWhere].forEach((job) => job());
   document.documentElement.dataset.ready = "true";
+}
+
+/** The step that the address names; -1 for none. */
+function askedFor() {
+  const asked = /^#step=(\d+)$/.exec(location.hash);
+  return asked ? STEPS.number.indexOf(Number(asked[1])) : -1;
 }
 
 /** As `select`, without a place in the address. */
@@ -250,7 +258,8 @@ function redraw() {
   drawCurves();
 }
 
-function print(on) {
+/** Paper has no scrolling: the list shows what there is. */
+function showAll(on) {
   printing = on;
   drawRows();
 }
