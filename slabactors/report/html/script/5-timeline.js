@@ -16,7 +16,7 @@ const END = COUNT ? STEPS.jiffies[COUNT - 1] : 0;
 const span = () => (byTime ? Math.max(1, END - START) + 1 : Math.max(1, COUNT));
 const placeOf = (at) => (byTime ? STEPS.jiffies[at] - START : at);
 const room = () => byId("view").clientWidth;
-const AFTER = 60; // room for what stands beside the last box, by time
+const AFTER = 76; // room for what stands beside the last box, by time
 const limits = () => [Math.min((room() - (byTime ? AFTER : 0)) / span(), byTime ? NEAREST.time : NEAREST.order), Math.min(byTime ? NEAREST.time : NEAREST.order, WIDEST / span())];
 
 function setUpTimeline() {
