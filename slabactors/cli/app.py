@@ -238,6 +238,24 @@ def why(
 
 
 @app.command
+def report(
+    file: Annotated[Path, Parameter(help="A finding's file, or a log that run, replay or trace --log wrote.")],
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(name=["--output", "-o"], help="The HTML file; beside the input, with its name, by default."),
+    ] = None,
+    show: Annotated[bool, Parameter(name="--open", help="Open it in the browser.", negative=())] = False,
+    json: Json = False,
+) -> int:
+    """Write one self-contained HTML page about a run: its story, timeline, caches step by step, and curves."""
+    from slabactors.cli.html import write_report
+
+    return write_report(file, output=output, show=show, json=json)
+
+
+@app.command
 def trace(
     file: Annotated[Path, Parameter(help="ftrace text, or what trace-cmd report or perf script print.")],
     /,

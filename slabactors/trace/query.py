@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from itertools import islice, zip_longest
 from typing import Any, Final
 
-from slabactors.trace.reader import LogReader, StepLine
+from slabactors.trace.reader import LogReader, StepLine, name_of
 
 CONTEXT: Final = 3
 """Steps shown before two runs part."""
@@ -55,7 +55,7 @@ class Filter:
             and (self.lane is None or fnmatchcase(step.lane, self.lane))
             and (self.operation is None or fnmatchcase(step.operation, self.operation))
             and (self.actor is None or fnmatchcase(step.actor, self.actor))
-            and (self.path is None or fnmatchcase(step.path, self.path) or fnmatchcase(_name(step.path), self.path))
+            and (self.path is None or fnmatchcase(step.path, self.path) or fnmatchcase(name_of(step.path), self.path))
             and (self.cache is None or belongs(step.actor, self.cache))
         )
 
@@ -64,10 +64,6 @@ class Filter:
         return (self.last is not None and step.step > self.last) or (
             self.until is not None and step.seconds > self.until
         )
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2].rpartition(".")[0]
 
 
 def belongs(actor: str, owner: str) -> bool:
@@ -218,7 +214,7 @@ def stats(log: LogReader) -> Stats:
         found.switches += path not in ("", step.path)
         path = step.path
         found.met += len(step.causes) > 1
-        found.lanes[step.lane or _name(step.path)] += 1
+        found.lanes[step.lane or name_of(step.path)] += 1
         found.actors[step.actor] += 1
         found.operations[step.does] += 1
         if step.changed:

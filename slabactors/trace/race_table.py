@@ -170,14 +170,14 @@ def _nearest(events: list[Event], seeds: list[int], prelude: int) -> set[int]:
         chosen.append(index)
         # Within its own path, the nearest earlier step that met somebody else; and whom this step met.
         event = events[index]
-        met = _immediate(events, event)
+        met = immediate(events, event)
         queue.extend(met)
         own = index
         while own is not None:
             own = _before(events, own)
             if own is None or own < prelude:
                 break
-            if _immediate(events, events[own]) or _is_met(events, own):
+            if immediate(events, events[own]) or _is_met(events, own):
                 queue.append(own)
                 break
     return set(chosen)
@@ -191,7 +191,7 @@ def _before(events: list[Event], index: int) -> Any:
     return None
 
 
-def _immediate(events: list[Event], event: Event) -> list[int]:
+def immediate(events: list[Event], event: Event) -> list[int]:
     """The conflicts of an event that no other of its causes already explains."""
     return [
         conflict
@@ -201,4 +201,4 @@ def _immediate(events: list[Event], event: Event) -> list[int]:
 
 
 def _is_met(events: list[Event], index: int) -> bool:
-    return any(index in _immediate(events, later) for later in events[index + 1 :])
+    return any(index in immediate(events, later) for later in events[index + 1 :])

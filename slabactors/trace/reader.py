@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -13,6 +14,16 @@ from slabactors.trace.log import SCHEMA
 
 BLOCK: Final = 1 << 16
 """Bytes that are read at a time when a file is read backwards."""
+
+
+_LAST = re.compile(r"(?:[^/(]|\([^)]*\)|\()*$")
+"""What a path's key has after its last slash; a memcg's name, in parentheses, may have some, too."""
+
+
+def name_of(path: str) -> str:
+    """What a path does, from its key."""
+    match = _LAST.search(path)
+    return (match[0] if match else path).rpartition(".")[0]
 
 
 class RunLine(msgspec.Struct, tag_field="event", tag="run", frozen=True):
@@ -49,8 +60,9 @@ class StepLine(msgspec.Struct, tag_field="event", tag="step", frozen=True, gc=Fa
     @property
     def who(self) -> str:
         """Where it ran and what it did there: the column of tables."""
-        name = self.path.rpartition("/")[2].rpartition(".")[0]
-        if self.path.count("/") > 0 and self.lane and not self.lane.endswith(name):
+        name = name_of(self.path)
+        spawned = self.path.rpartition(".")[0] != name
+        if spawned and self.lane and not self.lane.endswith(name):
             return f"{self.lane} {name}"
         return self.lane or name
 
