@@ -13,12 +13,13 @@ Under pytest decorate an ``async def`` test; anywhere else await `explore` or `v
 from __future__ import annotations
 
 import functools
+import html
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, overload
 
 from slabactors.errors import ReplayDiverged, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search
@@ -38,7 +39,7 @@ from slabactors.scenario import BoundScenario, Machine, Scenario, find
 from slabactors.scenario import scenario as make_scenario
 from slabactors.trace.race_table import race_table
 
-__all__ = ["Failed", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
+__all__ = ["Failed", "InterleavedTest", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
 
 Story = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -78,6 +79,14 @@ class Searched:
     exhaustive: bool
     seed: int
     reports: list[Report] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        bugs = counted(len(self.reports), "distinct bug")
+        return f"<{self.verdict}: {bugs} in {counted(self.executions, 'execution')}, {self.seconds:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return f"<pre>{html.escape(repr(self)[1:-1])}\n\n{html.escape(self.text)}</pre>"
 
     @property
     def text(self) -> str:
@@ -306,6 +315,41 @@ class Session(Protocol):
 
 current: list[Session] = []
 """The test that is being run, when a plugin says so."""
+
+
+class InterleavedTest(Protocol):
+    """A test as `interleavings` has made it.
+
+    Attributes:
+        inner_test: the ``async def`` that it was.
+    """
+
+    inner_test: Story
+
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        """Search.
+
+        Raises:
+            Failed: some order of its steps breaks it.
+        """
+        ...
+
+
+@overload
+def interleavings(function: Story, /) -> InterleavedTest: ...
+
+
+@overload
+def interleavings(
+    *,
+    lifecycle: str | Sequence[str] | None = None,
+    strategy: str = "portfolio",
+    runs: int = 200,
+    seed: int = 0,
+    exhaustive: bool = False,
+    runtimes: Sequence[str] = ("sim",),
+    **settings: Any,
+) -> Callable[[Story], InterleavedTest]: ...
 
 
 def interleavings(

@@ -405,6 +405,22 @@ def sql(
     return ask_sql(file, query_text, query=query, listed=listed, limit=limit, json=json)
 
 
+@app.command
+def new(
+    kind: Annotated[Literal["scenario", "lifecycle", "test"], Parameter(help="What to begin.")],
+    name: Annotated[str, Parameter(help="What to call it, for example my-story.")],
+    /,
+    *,
+    directory: Annotated[Path, Parameter(help="Where to write it.")] = Path(),
+    force: Annotated[bool, Parameter(help="Overwrite a file of that name.", negative=())] = False,
+    json: Json = False,
+) -> int:
+    """Write a scenario, a lifecycle or a test to start from, which runs as it is."""
+    from slabactors.cli.new import New, new_file
+
+    return new_file(New(kind), name, directory=directory, force=force, json=json)
+
+
 @app.command(name="list")
 def list_(*, json: Json = False) -> int:
     """List the shipped scenarios, and lifecycles, checkers, strategies and allocator models."""

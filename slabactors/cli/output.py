@@ -72,6 +72,20 @@ def note(text: str) -> None:
         print(text, file=sys.stderr)  # noqa: T201
 
 
+def replace_whole(path: Path, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        OSError: the place cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, text: str, option: str) -> None:
     """Write a file, whole or not at all.
 
@@ -83,13 +97,8 @@ def write_whole(path: Path, text: str, option: str) -> None:
     Raises:
         OutputError: the place cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_whole(path, text)
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror}.\n  Give a file that can be written to: {option} FILE"

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from cyclopts import App
 
-from slabactors import __version__
+from slabactors import __version__, pytest_plugin
 from slabactors.actors import Actor, Operation, operation_of, operations
 from slabactors.actors.actor import Timed
 from slabactors.cli import run
@@ -53,6 +53,7 @@ def commands_of(group: App) -> Iterator[tuple[str, App]]:
 
 
 COMMANDS = dict(commands_of(app))
+PYTEST_OPTIONS = set(re.findall(r'addoption\(\s*"(--[a-z-]+)"', inspect.getsource(pytest_plugin)))
 
 
 def test_every_command_has_its_section_and_its_row_in_the_readme():
@@ -80,11 +81,20 @@ def test_no_page_shows_an_option_that_there_is_not():
         for argument in command.assemble_argument_collection()
         for name in argument.names
     }
-    known |= {"--help", "--version"}
+    known |= {"--help", "--version", *PYTEST_OPTIONS}
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for span in code_spans(page):
             for option in re.findall(r"(?<!\S)--[a-z-]+(?![>\w-])", span):
                 assert option in known, f"{page.name}: {span}"
+
+
+def test_the_options_of_the_pytest_plugin_are_listed():
+    listed = {
+        bare(row[0]).split()[0]
+        for row in rows(ROOT / "docs/how-to/search-in-a-test-suite.md", "Which generation, how much, where")
+    }
+    assert listed == PYTEST_OPTIONS
+    assert len(listed) == 4
 
 
 def test_the_exit_codes_are_those_of_the_command_line():
