@@ -36,7 +36,18 @@ from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
 if TYPE_CHECKING:
     from slabactors.explore.simplify import Knob
 
-__all__ = ["BoundScenario", "Machine", "Scenario", "find", "load_file", "scenario", "shipped"]
+__all__ = [
+    "BoundScenario",
+    "LiveExecution",
+    "Machine",
+    "Parameter",
+    "Scenario",
+    "find",
+    "find_lifecycle",
+    "load_file",
+    "scenario",
+    "shipped",
+]
 
 Story = Callable[..., Coroutine[Any, Any, None]]
 
