@@ -336,7 +336,7 @@ class InterleavedTest(Protocol):
 
 
 @overload
-def interleavings(function: Story, /) -> InterleavedTest: ...
+def interleavings(function: Story | Scenario, /) -> InterleavedTest: ...
 
 
 @overload
@@ -349,11 +349,11 @@ def interleavings(
     exhaustive: bool = False,
     runtimes: Sequence[str] = ("sim",),
     **settings: Any,
-) -> Callable[[Story], InterleavedTest]: ...
+) -> Callable[[Story | Scenario], InterleavedTest]: ...
 
 
 def interleavings(
-    function: Story | None = None,
+    function: Story | Scenario | None = None,
     /,
     *,
     lifecycle: str | Sequence[str] | None = None,
@@ -367,7 +367,8 @@ def interleavings(
     """Make an ``async def`` test over a machine a search for the order of steps that breaks it.
 
     The test's first parameter is the machine; all others are fixtures, parameters or drawn data, as usual.  What it
-    asserts is checked in every execution, and so is all that the machine's checkers look for.
+    asserts is checked in every execution, and so is all that the machine's checkers look for.  A scenario is made a
+    test in the same way: ``test_my_story = interleavings(my_story)``.
 
     Args:
         function: the test.
@@ -377,7 +378,7 @@ def interleavings(
         seed: of the search; ``--slabactors-seed`` overrides it.
         exhaustive: explore every interleaving instead, and fail unless all were.
         runtimes: ``sim`` for the search; ``asyncio`` and ``trio`` for one live run each.  Several make as many tests.
-        settings: knobs of the machine: ``cpus=4``.
+        settings: knobs of the machine, and of a scenario: ``cpus=4``.
 
     Raises:
         UsageError: the test is not an ``async def`` over a machine.
@@ -393,12 +394,14 @@ def interleavings(
             runtimes=runtimes,
             **settings,
         )
-    body = function
+    whole = function if isinstance(function, Scenario) else None
+    body: Story = function.function if isinstance(function, Scenario) else function
     parameters = list(inspect.signature(body).parameters.values())
     if not inspect.iscoroutinefunction(body) or not parameters:
+        called = getattr(body, "__name__", type(body).__name__)
         raise UsageError(
-            f"@interleavings is for an async def over a machine, not {body.__name__}.\n"
-            f"  Write: async def {body.__name__}(machine): ..."
+            f"@interleavings is for an async def over a machine, not {called}.\n"
+            f"  Write: async def {called}(machine): ..."
         )
     several = not isinstance(lifecycle, str | None)
     own = {"lifecycle": several, "runtime": len(runtimes) > 1}
@@ -414,11 +417,14 @@ def interleavings(
         generation = given.pop("lifecycle") if several else lifecycle
         runtime = given.pop("runtime") if own["runtime"] else runtimes[0]
         session = current[-1] if current else None
+        # What a scenario is called with is knobs, which belong to its findings.
+        story: Story | Scenario = whole or _closed(body, given)
+        knobs = {} if whole is None else given
         program = program_of(
-            _closed(body, given),
+            story,
             lifecycle=cast("str | None", generation),
             name=session.name if session is not None else body.__qualname__,
-            **settings,
+            **{**settings, **knobs},
         )
         wanted = seed if session is None or session.seed is None else session.seed
         if runtime != "sim":
