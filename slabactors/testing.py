@@ -13,7 +13,6 @@ Under pytest decorate an ``async def`` test; anywhere else await `explore` or `v
 from __future__ import annotations
 
 import functools
-import html
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -86,7 +85,9 @@ class Searched:
 
     def _repr_html_(self) -> str:
         """As a notebook shows it."""
-        return f"<pre>{html.escape(repr(self)[1:-1])}\n\n{html.escape(self.text)}</pre>"
+        from html import escape
+
+        return f"<pre>{escape(repr(self)[1:-1])}\n\n{escape(self.text)}</pre>"
 
     @property
     def text(self) -> str:

@@ -13,6 +13,7 @@ app = App(
     name="slabactors",
     help="Find the interleavings that break the teardown of per-memcg slab caches.",
     version=__version__,
+    help_format="plaintext",  # what else it could be takes long to import
     suppress_keyboard_interrupt=False,
 )
 

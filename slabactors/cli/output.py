@@ -12,8 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from slabactors.errors import OutputError
 
 if TYPE_CHECKING:
@@ -37,6 +35,8 @@ def say_json(document: Any) -> None:
     Raises:
         OutputError: as for `say`.
     """
+    import msgspec  # which --help does without
+
     # The library's encoder leaves letters as they are, and stdout may not be able to print them.
     say(json.dumps(msgspec.to_builtins(document), indent=2))
 
