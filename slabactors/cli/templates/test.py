@@ -16,8 +16,9 @@ from slabactors.testing import interleavings
 # lifecycle: the protocol, by a name of `slabactors list`, a file of your own ("my_protocol.py"), or a list of several,
 #     each of which is a test.  Change "v5" to "repaired", which no order of this story breaks, and the test passes.
 # runs: how many orders are tried.  With exhaustive=True instead, the test passes only if every order was.
+# seed: of the search.  Another one may find another bug first; this one finds a short one.
 # cpus: of the machine, as all its knobs: nodes=2, allocator="slub-6.1", ...
-@interleavings(lifecycle="v5", runs=500, cpus=2)
+@interleavings(lifecycle="v5", runs=500, seed=17, cpus=2)
 async def test_new_name(machine: Machine) -> None:
     """A group is removed on one CPU, while another one frees the last object of its cache."""
     cpu0, cpu1 = machine.cpus
