@@ -9,6 +9,27 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+__all__ = [
+    "CorpusError",
+    "FindingFileError",
+    "ForeignAwait",
+    "ForeignCall",
+    "KernelBug",
+    "Kind",
+    "LogFileError",
+    "NondeterminismError",
+    "OutputError",
+    "ReplayDiverged",
+    "ScenarioError",
+    "SlabactorsError",
+    "SurfaceError",
+    "TraceFileError",
+    "UnknownName",
+    "UsageError",
+    "WorkersLost",
+    "WorkloadError",
+]
+
 
 class Kind(StrEnum):
     """What class of bug a finding is; the closed set that reports and JSON use."""

@@ -22,6 +22,8 @@ from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
 from slabactors.mm.slab_page import SlabPage
 
+__all__ = ["SETTLE_JIFFIES", "Machine", "MachineConfig"]
+
 SETTLE_JIFFIES = 2 * RETRY_JIFFIES + 5_000
 """How long the second act of a run may last: two retry periods and their timer slack."""
 

@@ -5,6 +5,7 @@ Loaded with every pytest run where slabactors is installed, so it imports nothin
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Running:
 
     config: pytest.Config
     name: str
+    path: Path
 
     @property
     def seed(self) -> int | None:
@@ -76,8 +78,14 @@ class Running:
 
     def command(self, file: Path) -> str:
         """What to type to see a finding again."""
-        shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-        return f"pytest '{self.name}' --slabactors-replay {shown}"
+        # Names of tests begin at pytest's root directory, which may be above the one that somebody types in.
+        test = "::".join([_typed(self.path), *self.name.split("::")[1:]])
+        return f"pytest '{test}' --slabactors-replay {shlex.quote(_typed(file))}"
+
+
+def _typed(path: Path) -> str:
+    """A path as one would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -87,7 +95,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     if testing is None:
         yield
         return
-    testing.current.append(Running(item.config, item.nodeid))
+    testing.current.append(Running(item.config, item.nodeid, item.path))
     try:
         yield
     finally:

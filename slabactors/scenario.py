@@ -12,12 +12,13 @@ if __name__ == "__main__":
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -35,9 +36,23 @@ from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
 if TYPE_CHECKING:
     from slabactors.explore.simplify import Knob
 
-__all__ = ["BoundScenario", "Machine", "Scenario", "find", "load_file", "scenario", "shipped"]
+__all__ = [
+    "BoundScenario",
+    "LiveExecution",
+    "Machine",
+    "Parameter",
+    "Scenario",
+    "find",
+    "find_lifecycle",
+    "load_file",
+    "scenario",
+    "shipped",
+]
 
 Story = Callable[..., Coroutine[Any, Any, None]]
+
+FILE_MODULE: Final = "slabactors_file_"
+"""How the modules that scenario and lifecycle files are imported as are called, before a digest of the path."""
 
 MACHINE_BOUNDS = (
     ("cpus", 1, 64),
@@ -58,11 +73,15 @@ class Parameter:
         name: as in ``--set name=value``.
         type: bool, int, float or str.
         default: used when it is not set.
+        about: one line.
+        where: file and line of the scenario that it is a knob of.
     """
 
     name: str
     type: type
     default: Any
+    about: str = ""
+    where: str = ""
 
     def parse(self, text: str) -> Any:
         """The value that a command-line text stands for.
@@ -85,7 +104,7 @@ class Parameter:
                 pass
         raise ScenarioError(
             f"parameter {self.name!r} is {_article(self.type)}, not {text!r}.\n"
-            f"  Type for example: --set {self.name}={self.default}"
+            f"  {self._declared}Type for example: --set {self.name}={self.default}"
         )
 
     def check(self, value: Any) -> Any:
@@ -96,7 +115,14 @@ class Parameter:
         """
         if type(value) is self.type or (self.type is float and type(value) is int):
             return value
-        raise ScenarioError(f"parameter {self.name!r} is {_article(self.type)}, not {value!r}.")
+        raise ScenarioError(
+            f"parameter {self.name!r} is {_article(self.type)}, not {value!r}.\n"
+            f"  {self._declared}Write for example: {self.name}={self.default!r}"
+        )
+
+    @property
+    def _declared(self) -> str:
+        return self.where and f"It is declared at {self.where}.  "
 
 
 _ARTICLES: Final[dict[type, str]] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -106,8 +132,23 @@ def _article(kind: type) -> str:
     return _ARTICLES[kind]
 
 
+def _place(function: Callable[..., Any]) -> str:
+    """File and line of a function, as the user would name the file."""
+    code = inspect.unwrap(function).__code__
+    line = code.co_firstlineno  # of its first decorator
+    try:
+        text = inspect.getsourcelines(code)[0]
+    except OSError:  # typed in at a prompt
+        text = []
+    line += next((number for number, one in enumerate(text) if one.lstrip().startswith(("async def", "def "))), 0)
+    file = Path(code.co_filename)
+    return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{line}"
+
+
 def _kind(parameter: inspect.Parameter) -> type | None:
     """The type of a knob: as annotated, else that of its default; None when it cannot be one."""
+    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        return None  # it is set by its name
     # Annotations are not evaluated: they may name what is imported for type checkers only.
     wanted = parameter.annotation
     kind = type(parameter.default)
@@ -116,7 +157,7 @@ def _kind(parameter: inspect.Parameter) -> type | None:
     return float if kind is int and wanted in (float, "float") else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scenario:
     """A story that is run, explored and replayed.
 
@@ -147,20 +188,46 @@ class Scenario:
         module = sys.modules.get(self.function.__module__)
         return own or (inspect.getdoc(module) if module is not None else None) or self.title
 
+    def __repr__(self) -> str:
+        knobs = [str(one) for one in inspect.signature(self.function).parameters.values()][1:]
+        return f"<scenario {self.name}({', '.join(knobs)}): {self.title}>"
+
+    @property
+    def where(self) -> str:
+        """File and line of its function."""
+        return _place(self.function)
+
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Its own knobs."""
+        """Its own knobs.
+
+        Raises:
+            ScenarioError: a parameter of the function cannot be one.
+        """
         found = {}
         for name, parameter in list(inspect.signature(self.function).parameters.items())[1:]:
             kind = _kind(parameter)
             if kind is None:
                 raise ScenarioError(
                     f"scenario {self.name}: parameter {name!r} must be a bool, int, float or str "
-                    "with a default of that type.\n"
+                    f"with a default of that type; found {str(parameter)!r} at {self.where}.\n"
                     f"  Write for example: {name}: int = 1"
                 )
-            found[name] = Parameter(name, kind, parameter.default)
+            found[name] = Parameter(name, kind, parameter.default, where=self.where)
         return found
+
+    def described(self) -> list[Parameter]:
+        """Its own knobs with what the ``Args`` section of its docstring, or that of its file, says about each."""
+        from docstring_parser import DocstringStyle, parse
+
+        module = sys.modules.get(self.function.__module__)
+        docs = [inspect.getdoc(one) or "" for one in (module, self.function) if one is not None]
+        said = {
+            one.arg_name: " ".join((one.description or "").split())
+            for text in docs
+            for one in parse(text, DocstringStyle.GOOGLE).params
+        }
+        return [replace(one, about=said.get(one.name, "")) for one in self.parameters.values()]
 
     @property
     def machine_parameters(self) -> dict[str, Parameter]:
@@ -215,7 +282,9 @@ class Scenario:
                 pairs.append((name.strip().replace("-", "_"), value.strip(), True))
         for name, value, is_text in pairs:
             if name not in known:
-                raise UnknownName(f"parameter of {self.name}", name, sorted(known))
+                raise UnknownName(
+                    f"parameter of {self.name}", name, sorted(known), hint=f"Its own are declared at {self.where}."
+                )
             values[name] = known[name].parse(value) if is_text else known[name].check(value)
         machine_values = {name: value for name, value in values.items() if name in of_machine and name not in own}
         config = replace(self.config, **machine_values)
@@ -229,10 +298,20 @@ class Scenario:
         )
 
     def main(self) -> None:
-        """Run the command line on this scenario: what ``python my_scenario.py`` does."""
+        """Run the command line on this scenario: what ``python my_scenario.py`` does.
+
+        Raises:
+            ScenarioError: it is called while a command imports the file.
+        """
         from slabactors.cli import main
 
-        file = inspect.getfile(self.function)
+        if self.function.__module__.startswith(FILE_MODULE):
+            raise ScenarioError(
+                f"{self.where}: {self.function.__name__}.main() is called whenever the file is imported.\n"
+                f'  Write: if __name__ == "__main__": {self.function.__name__}.main()'
+            )
+
+        file = self.where.rpartition(":")[0]
         arguments = sys.argv[1:]
         command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "explore"
         of_scenario = command in ("run", "explore", "verify")
@@ -281,7 +360,7 @@ class LiveExecution:
     decisions: list[Decision]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BoundScenario:
     """A scenario with its parameters, bound to a lifecycle and a machine: a program that a search can run.
 
@@ -301,6 +380,10 @@ class BoundScenario:
     arguments: dict[str, Any]
     settings: dict[str, Any]
     starvation_jiffies: int | None = None
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in {**self.arguments, **self.settings}.items())
+        return f"<scenario {self.scenario.name}({values}) under {self.lifecycle.name}>"
 
     def under(self, time: TimePolicy | None = None, starvation_jiffies: int | None = None) -> BoundScenario:
         """The same under another clock policy.
@@ -482,13 +565,17 @@ def scenario(
 
     def decorate(function: Story) -> Scenario:
         if not inspect.iscoroutinefunction(function):
+            place = f" ({_place(function)})" if inspect.isfunction(function) else ""
+            called = getattr(function, "__name__", type(function).__name__)
             raise ScenarioError(
-                f"a scenario is an async def; {function.__qualname__} is not.\n"
-                f"  Write: async def {function.__name__}(machine: Machine) -> None"
+                f"a scenario is an async def; {called} is not{place}.\n"
+                f"  Write: async def {called}(machine: Machine) -> None"
             )
-        if not inspect.signature(function).parameters:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+        if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+            found = "nothing" if first is None else repr(str(first))
             raise ScenarioError(
-                f"a scenario takes a machine; {function.__qualname__} takes nothing.\n"
+                f"a scenario takes a machine; {function.__name__} takes {found} ({_place(function)}).\n"
                 f"  Write: async def {function.__name__}(machine: Machine) -> None"
             )
         return Scenario(
@@ -576,23 +663,46 @@ def load_file(file: Path, *, name: str | None = None) -> list[Scenario]:
         name: the module name to import it under.
 
     Raises:
-        ScenarioError: it is missing, does not import, or holds no scenario.
+        ScenarioError: it is missing, does not import, holds no scenario, or two of one name.
     """
     if not file.is_file():
         raise ScenarioError(f"there is no scenario file {file}.\n  List the shipped scenarios with: slabactors list")
     module = _module_of(file, name)
-    found = [value for value in vars(module).values() if isinstance(value, Scenario)]
+    found = list({id(value): value for value in vars(module).values() if isinstance(value, Scenario)}.values())
     if not found:
         raise ScenarioError(
             f"{file} holds no scenario: expected an async def under @scenario(title=...).\n"
-            "  See a shipped one for an example: slabactors list"
+            "  Begin with: slabactors new scenario my-story; or see a shipped one for an example: slabactors list"
         )
+    by_name: dict[str, str] = {}
+    for place, called in [*_lost(file, found), *((one.where, one.name) for one in found)]:
+        if called in by_name:
+            raise ScenarioError(
+                f"two scenarios are called {called}: at {by_name[called]} and at {place}.\n"
+                "  Give one of the functions another name."
+            )
+        by_name[called] = place
     return found
+
+
+def _lost(file: Path, found: Sequence[Scenario]) -> Iterator[tuple[str, str]]:
+    """Places and names of functions under ``@scenario`` that a later one of the same name has overwritten."""
+    decorated = {
+        node.name: node.lineno
+        for node in reversed(ast.parse(file.read_bytes()).body)  # of one name the first
+        if isinstance(node, ast.AsyncFunctionDef)
+        and any(isinstance(one, ast.Call) and ast.unparse(one.func).endswith("scenario") for one in node.decorator_list)
+    }
+    for one in found:
+        place, _, line = one.where.rpartition(":")
+        first = decorated.get(one.function.__name__)
+        if first is not None and first < int(line) and Path(place).resolve() == file.resolve():
+            yield f"{place}:{first}", one.name
 
 
 def _module_of(file: Path, name: str | None) -> ModuleType:
     """The module of a file, imported once."""
-    module_name = name or f"slabactors_file_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    module_name = name or f"{FILE_MODULE}{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
     module = sys.modules.get(module_name)
     return module if module is not None else _import(file, module_name)
 
@@ -603,8 +713,9 @@ def _import(file: Path, module_name: str) -> ModuleType:
         raise ScenarioError(f"{file} is not a Python file.\n  A scenario file ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # so that it can import its neighbours, as a script could
+    beside = str(file.parent.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)  # so that it can import its neighbours, as a script could
     try:
         spec.loader.exec_module(module)
     except ScenarioError:

@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, overload
 
 from slabactors.errors import ReplayDiverged, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search_until_broken
@@ -37,7 +37,7 @@ from slabactors.scenario import BoundScenario, Machine, Scenario, find
 from slabactors.scenario import scenario as make_scenario
 from slabactors.trace.race_table import race_table
 
-__all__ = ["Failed", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
+__all__ = ["Failed", "InterleavedTest", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
 
 Story = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -77,6 +77,16 @@ class Searched:
     exhaustive: bool
     seed: int
     reports: list[Report] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        bugs = counted(len(self.reports), "distinct bug")
+        return f"<{self.verdict}: {bugs} in {counted(self.executions, 'execution')}, {self.seconds:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        from html import escape
+
+        return f"<pre>{escape(repr(self)[1:-1])}\n\n{escape(self.text)}</pre>"
 
     @property
     def text(self) -> str:
@@ -303,8 +313,43 @@ current: list[Session] = []
 """The test that is being run, when a plugin says so."""
 
 
+class InterleavedTest(Protocol):
+    """A test as `interleavings` has made it.
+
+    Attributes:
+        inner_test: the ``async def`` that it was.
+    """
+
+    inner_test: Story
+
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        """Search.
+
+        Raises:
+            Failed: some order of its steps breaks it.
+        """
+        ...
+
+
+@overload
+def interleavings(function: Story | Scenario, /) -> InterleavedTest: ...
+
+
+@overload
 def interleavings(
-    function: Story | None = None,
+    *,
+    lifecycle: str | Sequence[str] | None = None,
+    strategy: str = "portfolio",
+    runs: int = 200,
+    seed: int = 0,
+    exhaustive: bool = False,
+    runtimes: Sequence[str] = ("sim",),
+    **settings: Any,
+) -> Callable[[Story | Scenario], InterleavedTest]: ...
+
+
+def interleavings(
+    function: Story | Scenario | None = None,
     /,
     *,
     lifecycle: str | Sequence[str] | None = None,
@@ -318,7 +363,8 @@ def interleavings(
     """Make an ``async def`` test over a machine a search for the order of steps that breaks it.
 
     The test's first parameter is the machine; all others are fixtures, parameters or drawn data, as usual.  What it
-    asserts is checked in every execution, and so is all that the machine's checkers look for.
+    asserts is checked in every execution, and so is all that the machine's checkers look for.  A scenario is made a
+    test in the same way: ``test_my_story = interleavings(my_story)``.
 
     Args:
         function: the test.
@@ -328,7 +374,7 @@ def interleavings(
         seed: of the search; ``--slabactors-seed`` overrides it.
         exhaustive: explore every interleaving instead, and fail unless all were.
         runtimes: ``sim`` for the search; ``asyncio`` and ``trio`` for one live run each.  Several make as many tests.
-        settings: knobs of the machine: ``cpus=4``.
+        settings: knobs of the machine, and of a scenario: ``cpus=4``.
 
     Raises:
         UsageError: the test is not an ``async def`` over a machine.
@@ -344,12 +390,14 @@ def interleavings(
             runtimes=runtimes,
             **settings,
         )
-    body = function
+    whole = function if isinstance(function, Scenario) else None
+    body: Story = function.function if isinstance(function, Scenario) else function
     parameters = list(inspect.signature(body).parameters.values())
     if not inspect.iscoroutinefunction(body) or not parameters:
+        called = getattr(body, "__name__", type(body).__name__)
         raise UsageError(
-            f"@interleavings is for an async def over a machine, not {body.__name__}.\n"
-            f"  Write: async def {body.__name__}(machine): ..."
+            f"@interleavings is for an async def over a machine, not {called}.\n"
+            f"  Write: async def {called}(machine): ..."
         )
     several = not isinstance(lifecycle, str | None)
     own = {"lifecycle": several, "runtime": len(runtimes) > 1}
@@ -365,11 +413,14 @@ def interleavings(
         generation = given.pop("lifecycle") if several else lifecycle
         runtime = given.pop("runtime") if own["runtime"] else runtimes[0]
         session = current[-1] if current else None
+        # What a scenario is called with is knobs, which belong to its findings.
+        story: Story | Scenario = whole or _closed(body, given)
+        knobs = {} if whole is None else given
         program = program_of(
-            _closed(body, given),
+            story,
             lifecycle=cast("str | None", generation),
             name=session.name if session is not None else body.__qualname__,
-            **settings,
+            **{**settings, **knobs},
         )
         wanted = seed if session is None or session.seed is None else session.seed
         if runtime != "sim":

@@ -8,6 +8,9 @@ been there since the series of 2012-10-19.
 2. The directory is removed: every child cache on the memcg's list is marked dead.
 3. The kworker creates the child, after that.  Nobody will ever mark it dead: a cache without objects or pages that
    stays for ever and pins its memcg.
+
+Args:
+    tasks: how many tasks ask for an object.
 """
 
 from __future__ import annotations

@@ -9,6 +9,11 @@ zero with no further free to come.
 3. Two CPUs free the objects, some seconds later (a CPU that was asleep may be late or early by any number of steps).
    The slabs stay where they are, empty.
 4. A minute later the work shrinks the cache and it goes away.  Without the retry it never does.
+
+Args:
+    objects: dentries, half of them freed by each CPU.
+    object_size: bytes of each.
+    seconds: how long after the removal they are freed, virtual.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ time over bogus data.
 3. Somebody takes so many pages that kswapd wakes, and the shrinker frees the dentries of the dead cache.
 4. The last slab goes back.  The release path meets the pending work, or its timer going off, or its run.
 
-As in rmdir-races-last-free, ``min_partial`` says how many empty slabs the allocator keeps.
+Args:
+    dentries: objects on the shrinker's list.
+    min_partial: empty slabs that a node keeps on its list, as in rmdir-races-last-free.
 """
 
 from __future__ import annotations

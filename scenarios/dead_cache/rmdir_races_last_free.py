@@ -13,6 +13,9 @@ That is one order; there are worse ones.  Whether the free gives the slab back d
 keeps up to ``min_partial`` (at least 5) slabs on the list whatever is in them, SLAB frees a slab when there are more
 free objects than ``free_limit``, and from 4.0 on SLUB keeps none of a dead cache.  ``min_partial`` is a knob here; the
 default of 0 stands for the allocators that do give it back, 5 for SLUB of 3.8, under which only a shrink does.
+
+Args:
+    min_partial: slabs that a node keeps on its list whatever is in them; 5 for SLUB of 3.8.
 """
 
 from __future__ import annotations

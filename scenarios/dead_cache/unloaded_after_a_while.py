@@ -11,6 +11,9 @@ destroyed dereferences NULL, see root-destroyed.  "It will be done by then" is t
    the module sleeps has not even begun: then the root goes under it.
 
 So it fails only where a path that can move may be left waiting for at least ``seconds`` of virtual time.
+
+Args:
+    seconds: how long the module sleeps, virtual.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 FINE, BUG, MISTAKE, INTERNAL, UNDETERMINED = range(5)
 
+HELP = frozenset({"--help", "-h"})
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
@@ -36,6 +38,10 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         check_text(arguments)
+        if HELP.intersection(arguments):
+            from slabactors.cli.knobs import help_with_knobs
+
+            return help_with_knobs(arguments)
         code = app([*arguments], exit_on_error=False, print_error=False, result_action="return_value")
         flush()
         return code if isinstance(code, int) else FINE

@@ -13,6 +13,7 @@ app = App(
     name="slabactors",
     help="Find the interleavings that break the teardown of per-memcg slab caches.",
     version=__version__,
+    help_format="plaintext",  # what else it could be takes long to import
     suppress_keyboard_interrupt=False,
 )
 
@@ -444,6 +445,22 @@ def sql(
     from slabactors.cli.log import ask_sql
 
     return ask_sql(file, query_text, query=query, listed=listed, limit=limit, json=json)
+
+
+@app.command
+def new(
+    kind: Annotated[Literal["scenario", "lifecycle", "test"], Parameter(help="What to begin.")],
+    name: Annotated[str, Parameter(help="What to call it, for example my-story.")],
+    /,
+    *,
+    directory: Annotated[Path, Parameter(help="Where to write it.")] = Path(),
+    force: Annotated[bool, Parameter(help="Overwrite a file of that name.", negative=())] = False,
+    json: Json = False,
+) -> int:
+    """Write a scenario, a lifecycle or a test to start from, which runs as it is."""
+    from slabactors.cli.new import New, new_file
+
+    return new_file(New(kind), name, directory=directory, force=force, json=json)
 
 
 @app.command(name="list")

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from slabactors.errors import OutputError
 
 if TYPE_CHECKING:
@@ -47,6 +45,8 @@ def say_json(document: Any) -> None:
     Raises:
         OutputError: as for `say`.
     """
+    import msgspec  # which --help does without
+
     # The library's encoder leaves letters as they are, and stdout may not be able to print them.
     say(json.dumps(msgspec.to_builtins(document), indent=2))
 
@@ -82,8 +82,31 @@ def note(text: str) -> None:
         print(text, file=sys.stderr)  # noqa: T201
 
 
-def write_whole(path: Path, text: str | Iterable[str], option: str) -> None:
+def replace_whole(path: Path, text: str | Iterable[str]) -> None:
     """Write a file, whole or not at all.  What is no ordinary file (a pipe, a terminal) is written to as it is.
+
+    Args:
+        path: the file.
+        text: what is to be in it, or its pieces.
+
+    Raises:
+        OSError: the place cannot be written to.
+    """
+    ordinary = path.is_file() or not path.exists()
+    whole = path.resolve()
+    part = whole.with_name(f".{whole.name}.{os.getpid()}.part") if ordinary else path
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+        if ordinary:
+            part.replace(whole)
+    finally:
+        if ordinary:
+            part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str | Iterable[str], option: str) -> None:
+    """As `replace_whole`, with what to type next when it cannot be done.
 
     Args:
         path: the file.
@@ -94,17 +117,7 @@ def write_whole(path: Path, text: str | Iterable[str], option: str) -> None:
         OutputError: the place cannot be written to.
     """
     try:
-        ordinary = path.is_file() or not path.exists()
-        whole = path.resolve()
-        part = whole.with_name(f".{whole.name}.{os.getpid()}.part") if ordinary else path
-        try:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                file.writelines([text] if isinstance(text, str) else text)
-            if ordinary:
-                part.replace(whole)
-        finally:
-            if ordinary:
-                part.unlink(missing_ok=True)
+        replace_whole(path, text)
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror}.\n  Give a file that can be written to: {option} FILE"

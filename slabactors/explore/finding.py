@@ -15,6 +15,8 @@ from slabactors import __version__
 from slabactors.errors import FindingFileError, Kind, OutputError
 from slabactors.runtime.step import Decision, Outcome, TimePolicy
 
+__all__ = ["Choice", "Finding", "load", "save"]
+
 FORMAT = "slabactors-finding"
 FORMAT_VERSION = 1
 

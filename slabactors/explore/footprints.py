@@ -16,6 +16,8 @@ from slabactors.actors import Actor, Message
 from slabactors.errors import SlabactorsError
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 
+__all__ = ["FootprintCheck", "FootprintError"]
+
 
 class FootprintError(SlabactorsError):
     """Two operations are declared independent and are not."""

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from slabactors.runtime.simulated import Simulation, Strategy
 from slabactors.runtime.step import Observer, Outcome, TimePolicy
 
+__all__ = ["Driver", "Execution", "Program", "prepared"]
+
 
 @dataclass(slots=True)
 class Execution:

@@ -15,6 +15,8 @@ from typing import Final
 from slabactors.actors import Operation
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 
+__all__ = ["STRATEGIES", "FollowRecord", "Pct", "Portfolio", "Pos", "RandomWalk", "Urw"]
+
 
 def stream(seed: int | str) -> Random:
     """The random stream of a seed: strings are seeded by their digest, so it is the same everywhere."""

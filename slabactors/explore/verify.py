@@ -24,6 +24,8 @@ from slabactors.explore.proved import Proved
 from slabactors.runtime.step import TimePolicy
 from slabactors.runtime.tripwires import guarded_search
 
+__all__ = ["Verification", "Way", "verify"]
+
 FIRST_TURN: Final = 300_000
 """Effort of each way's first turn: about as many steps of the search by traces; each later turn is twice as long."""
 

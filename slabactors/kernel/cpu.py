@@ -10,6 +10,8 @@ from slabactors.actors import Actor, Spawn, operation
 if TYPE_CHECKING:
     from slabactors.machine import Machine
 
+__all__ = ["Cpu"]
+
 T = TypeVar("T")
 
 

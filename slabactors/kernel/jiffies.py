@@ -2,6 +2,8 @@
 
 from typing import Final
 
+__all__ = ["HZ", "seconds"]
+
 HZ: Final = 1000
 """Jiffies in a second of virtual time."""
 

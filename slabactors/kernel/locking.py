@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from slabactors.actors import Actor, Narrow, operation
 
+__all__ = ["Mutex"]
+
 
 class Mutex(Actor):
     """``struct mutex``: asking is always possible, the answer comes when nobody else holds it."""

@@ -10,6 +10,8 @@ from slabactors.actors import Actor, CountsDown, operation, start
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
 
+__all__ = ["Rcu", "call_rcu"]
+
 
 class Rcu(Actor):
     """Callbacks that wait for the end of a grace period, or run.

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.kernel.debugobjects import DebugObjects
 
+__all__ = [
+    "Work",
+    "WorkFunction",
+    "Workqueue",
+    "cancel_work_sync",
+    "disable_work_sync",
+    "flush_work",
+    "queue_delayed_work",
+    "queue_work",
+]
+
 WorkFunction: TypeAlias = "Callable[[Cpu], Coroutine[Any, Any, None]]"
+"""What a work item runs, on the CPU of its kworker."""
 
 
 class Grab(Enum):

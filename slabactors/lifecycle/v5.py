@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
+__all__ = ["RETRY_JIFFIES", "V5", "find_cache"]
+
 RETRY_JIFFIES: Final = 60 * HZ
 """Once per minute should be good enough, the patch says."""
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from slabactors.machine import Machine
     from slabactors.mm.memcontrol import MemCgroup
 
+__all__ = ["cgroup_stat", "memcg_files"]
+
 
 def memcg_files(machine: Machine, memcg: MemCgroup) -> dict[str, str]:
     """Name and text of each memory.kmem file of a group: bytes, but for failcnt and slabinfo.

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
 
+__all__ = [
+    "MemCgroup",
+    "MemcgCacheParams",
+    "mem_cgroup_create",
+    "mem_cgroup_rmdir",
+    "memcg_create_kmem_cache",
+    "memcg_update_kmem_limit",
+]
+
 
 class MemcgCacheParams(Actor):
     """``struct memcg_cache_params`` of one child cache (include/linux/slab.h, v3.8).

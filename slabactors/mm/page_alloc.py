@@ -13,6 +13,8 @@ from slabactors.errors import KernelBug, Kind
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
 
+__all__ = ["PAGE_SIZE", "PageAllocator", "alloc_pages"]
+
 PAGE_SIZE = 4096
 """Bytes."""
 

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from slabactors.mm.slub_cpu import KmemCacheCpu
     from slabactors.mm.slub_node import KmemCacheNode
 
+__all__ = [
+    "KmemCache",
+    "kmem_cache_alloc",
+    "kmem_cache_create",
+    "kmem_cache_destroy",
+    "kmem_cache_free",
+    "kmem_cache_shrink",
+    "try_destroy",
+]
+
 
 class KmemCache(Actor):
     """``struct kmem_cache``: a root cache with the array of its children, or a child.

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
+__all__ = ["SlabObject", "SlabPage"]
+
 
 class SlabObject:
     """An allocated object; one is made for each allocation and never used again.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
+__all__ = ["SlabinfoRow", "format_slabinfo", "kmem_slabinfo", "parse_slabinfo", "slabinfo", "slabinfo_row"]
+
 VERSION = "slabinfo - version: 2.1"
 COLUMNS = (
     "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"

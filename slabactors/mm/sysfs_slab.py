@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
 
+__all__ = ["slab_attribute", "slab_directories", "slab_files"]
+
 
 def slab_directories(machine: Machine) -> dict[str, KmemCache]:
     """The names in /sys/kernel/slab, sorted: that of each cache, root or child.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.mm.slab_page import SlabObject
 
+__all__ = ["SHRINK_BATCH", "Shrinker", "direct_reclaim", "drop_slab", "shrink_slab"]
+
 SHRINK_BATCH: Final = 128
 """Objects that a shrinker is asked for at a time, unless it says otherwise."""
 

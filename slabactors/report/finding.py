@@ -16,6 +16,8 @@ from slabactors.report.racing import one_line, pair_json
 from slabactors.report.words import counted
 from slabactors.trace.race_table import RaceTable
 
+__all__ = ["Report", "lines_of"]
+
 
 @dataclass(slots=True)
 class Report:

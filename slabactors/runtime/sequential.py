@@ -33,6 +33,8 @@ from slabactors.actors import (
 from slabactors.errors import ForeignAwait
 from slabactors.runtime.step import NOTHING, checked_count, deliver, hung, place_of, touched_freed, unknown_request
 
+__all__ = ["Sequential", "SequentialPath"]
+
 T = TypeVar("T")
 
 

@@ -52,6 +52,8 @@ from slabactors.runtime.step import (
     unknown_request,
 )
 
+__all__ = ["SimPath", "Simulation", "Strategy"]
+
 DRAW_BITS: Final = 16
 """How many bits there are in each of a strategy's ``draws``."""
 

@@ -13,6 +13,8 @@ from typing import Any, NoReturn, Protocol, Self, cast
 from slabactors.actors import Actor, Choose, Message, Operation, Request, Timed, Tombstone
 from slabactors.errors import ForeignAwait, KernelBug, Kind
 
+__all__ = ["Decision", "Ending", "Observer", "Outcome", "Step", "TimePolicy"]
+
 WAKE = Operation(lambda actor: None, clock=True)
 WAKE.name = "wake"
 WAKE.owner = "Clock"

@@ -23,6 +23,8 @@ from slabactors.trace.render import plain
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+__all__ = ["SCHEMA", "AppLog", "RunLog", "StepFields"]
+
 SCHEMA = 2
 JIFFIES_PER_SECOND = 1000
 LEVELS = {"debug": 10, "info": 20, "error": 40}

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from slabactors.trace.reader import LogReader, StepLine, name_of
 
+__all__ = ["Filter", "Parting", "Stats", "diff", "follow", "past", "select", "stats"]
+
 CONTEXT: Final = 3
 """Steps shown before two runs part."""
 

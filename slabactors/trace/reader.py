@@ -12,6 +12,8 @@ import msgspec
 from slabactors.errors import LogFileError
 from slabactors.trace.log import SCHEMA
 
+__all__ = ["EndLine", "LogReader", "RunLine", "StepLine"]
+
 BLOCK: Final = 1 << 16
 """Bytes that are read at a time when a file is read backwards."""
 

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from slabactors.errors import LogFileError, UnknownName, UsageError
 
+__all__ = ["Answer", "ask", "query_named", "shipped"]
+
 COLUMNS: Final = {
     "event": "VARCHAR",
     "step": "BIGINT",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,6 +21,8 @@ from slabactors.actors import Actor, choose, join, operation, parallel, sleep, s
 from slabactors.scenario import Machine, scenario
 
 """
+
+CHECKOUT = Path(__file__).parents[2]
 
 PROGRAM = [sys.executable, "-c", "from slabactors.cli import main; main()"]
 """The command line as a process, also where no script of that name is on the path."""
@@ -108,3 +111,30 @@ def listing(directory: Path) -> set[str]:
         for file in files
         if "__pycache__" not in folder
     }
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of this checkout."""
+    if not (CHECKOUT / "pyproject.toml").exists():
+        pytest.skip("these tests are not run in a checkout")
+    where = tmp_path_factory.mktemp("wheels")
+    # Without the build backend beside us, pip fetches it.
+    here = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") is not None else []
+    pip(["wheel", "--no-deps", *here, "--wheel-dir", str(where), str(CHECKOUT)])
+    (built,) = where.glob("*.whl")
+    return built
+
+
+def pip(arguments: list[str], *, python: Path | None = None) -> None:
+    """Let pip do something, in this environment or for another one's Python."""
+    other = ["--python", str(python)] if python is not None else []
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *other, *arguments],
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import sysconfig
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from slabactors import __version__, cli
 from slabactors.scenario import shipped
+from tests.cli.conftest import pip
 
-CHECKOUT = Path(__file__).parent.parent.parent
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHECKOUT / "pyproject.toml").exists(), reason="these tests are not run in a checkout"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A directory into which a wheel of this checkout was installed, without what it depends on."""
-    wheels, site = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    # Without the build backend beside us, pip fetches it.
-    here = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") is not None else []
-    for line in (
-        [*pip, "wheel", "--no-deps", *here, "--wheel-dir", str(wheels), str(CHECKOUT)],
-        [*pip, "install", "--no-deps", "--no-index", "--find-links", str(wheels), "--target", str(site), "slabactors"],
-    ):
-        done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
+def installed(wheel, tmp_path_factory):
+    """A directory into which the wheel of this checkout was installed, without what it depends on."""
+    site = tmp_path_factory.mktemp("site")
+    pip(["install", "--no-deps", "--no-index", "--target", str(site), str(wheel)])
     return site
 
 

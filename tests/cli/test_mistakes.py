@@ -6,7 +6,7 @@ import pytest
 
 from slabactors import cli
 from slabactors.lifecycle import LIFECYCLES
-from slabactors.scenario import shipped
+from slabactors.scenario import find, shipped
 from tests.cli.conftest import HEAD, listing, refused
 
 STORY = """\
@@ -120,12 +120,16 @@ def test_a_scenario_file_that_is_no_text(command, tmp_path, data):
     [
         ("x = 1\n", ["holds no scenario", "@scenario", "slabactors list"]),
         ("", ["holds no scenario"]),
-        ("@scenario(title='t')\ndef story(machine): ...\n", ["async def", "story is not"]),
+        ("@scenario(title='t')\ndef story(machine): ...\n", ["async def", "story is not (story.py:5)"]),
+        ("@scenario(title='t')\nclass Story: ...\n", ["async def", "Story is not"]),
+        ("scenario(title='t')(7)\n", ["async def", "int is not"]),
         ("@scenario(title='t')\nasync def story(): ...\n", ["takes a machine", "async def story(machine: Machine)"]),
+        ("@scenario(title='t')\nasync def story(*, machine): ...\n", ["takes a machine", "'machine' (story.py:5)"]),
+        ("@scenario(title='t')\nasync def story(machine, some=1, /): ...\n", ["'some'", "'some=1'", "some: int = 1"]),
         ("@scenario(title='t', cpus='2')\nasync def story(machine): ...\n", ["cpus", "a whole number", "'2'"]),
         ("@scenario(title='t', cpus=99)\nasync def story(machine): ...\n", ["cpus", "from 1 to 64", "99"]),
         ("@scenario(title='t', lifecycle='v55')\nasync def story(machine): ...\n", ["'v55'", "did you mean 'v5'"]),
-        ("@scenario(title='t')\nasync def story(machine, *, some): ...\n", ["'some'", "default"]),
+        ("@scenario(title='t')\nasync def story(machine, *, some): ...\n", ["'some'", "default", "at story.py:5"]),
         ("@scenario(title='t')\nasync def story(machine, *, some: list = None): ...\n", ["'some'", "default"]),
         ("@scenario(title='t')\nasync def story(machine, *, some: int = 'x'): ...\n", ["'some'", "default"]),
         ("@scenario(title='t')\nasync def story(machine, **many): ...\n", ["'many'", "default"]),
@@ -146,13 +150,95 @@ def test_a_file_of_several_scenarios_needs_a_name(command, write):
     assert command("run", "story.py:other-story").code == cli.FINE
 
 
+TWICE = STORY.replace("a story", "the first") + "\n\n" + STORY.replace("a story", "the second")
+
+
+@pytest.mark.parametrize("target", ["story.py", "story.py:story"])
+def test_two_scenarios_of_one_name_in_a_file(command, write, target):
+    """Python would drop the first without a word; here both are named by their lines."""
+    write(TWICE)
+    refused(
+        command("run", target), "two scenarios are called story", "at story.py:5 and at story.py:10", "another name"
+    )
+
+
+def test_two_scenarios_of_one_name_from_two_files(command, write):
+    """Also where one of them is imported under another name."""
+    write(STORY, name="neighbour.py")
+    write("from neighbour import story as theirs\n" + STORY)
+    refused(command("explore", "story.py:story"), "neighbour.py:5 and at story.py:6")
+    write("from neighbour import story\n\nagain = story\n", name="reused.py")
+    assert command("run", "reused.py").code == cli.FINE
+
+
+def test_a_file_that_runs_itself_when_it_is_imported(command, write):
+    """``main()`` without its guard would run one search inside another."""
+    write(STORY + "\nstory.main()\n")
+    refused(command("run", "story.py"), "story.py:5: story.main() is called", 'if __name__ == "__main__": story.main()')
+
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+KNOBS = """\
+@scenario(title="a story")
+async def story(machine: Machine, *, objects: int = 1, factor: float = 0.5, loud: bool = False, who: str = "me"):
+    \"\"\"Objects are made.
+
+    Args:
+        machine: is no knob.
+        objects: how many there are,
+            all in all.
+        loud: whether they are heard.
+    \"\"\"
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "explore", "verify"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_after_a_scenario_lists_its_knobs(command, write, monkeypatch, verb, flag):
+    """With types, defaults, and a line each; what the command itself takes comes first, as always."""
+    monkeypatch.setenv("COLUMNS", "150")
+    write(KNOBS)
+    plain = command(verb, flag)
+    said = command(verb, "--lifecycle", "v5", "story.py", flag)
+    assert (said.code, said.err) == (cli.FINE, "")
+    assert said.out.startswith(plain.out)
+    rows = [" ".join(line.strip("│").split()) for line in said.out[len(plain.out) :].splitlines()]
+    assert "Parameters of story.py" in rows[0]
+    assert rows[1:5] == [
+        "--set objects=INT how many there are, all in all. [default: 1]",
+        "--set factor=FLOAT [default: 0.5]",
+        "--set loud=BOOL whether they are heard. [default: False]",
+        "--set who=STR [default: me]",
+    ]
+    assert "cpus=2" in rows[5]
+
+
+def test_help_after_what_is_no_scenario_is_the_help_and_the_mistake(command, tmp_path):
+    """Who mistypes the file sees the options, and what was wrong."""
+    said = command("run", "missing.py", "--help")
+    assert said.code == cli.MISTAKE
+    assert "--runtime" in said.out
+    assert "missing.py" in said.err
+    assert "Traceback" not in said.err
+    assert command("log", "show", "--help").code == cli.FINE
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_knob_of_a_shipped_scenario_is_explained(name):
+    """In the story's docstring, which ``--help`` shows."""
+    for knob in find(name).described():
+        assert knob.about, knob.name
+
+
 @pytest.mark.parametrize(
     ("setting", "fragments"),
     [
         ("objects=1.5", ["a whole number", "'1.5'", "--set objects=1"]),
         ("factor=half", ["a number", "'half'", "--set factor=0.5"]),
-        ("loud=loudly", ["true or false", "'loudly'", "--set loud=False"]),
+        ("loud=loudly", ["true or false", "'loudly'", "--set loud=False", "declared at story.py:5"]),
         ("=1", ["''", "objects"]),
+        ("object=1", ["did you mean 'objects'", "declared at story.py:5"]),
     ],
 )
 def test_a_parameter_of_the_wrong_type(command, write, setting, fragments):

@@ -10,6 +10,7 @@ What a block is, the fence says:
   stands for anything, blanks are all alike, and a command that does not end with 0 says so: ``# exit 1``.  With the
   mark ``numbers="any"`` one number is as good as another: the page shows what a run printed, and the next one is as
   fast as it is.
+- ``diff edit="FILE"``: done to a file that is there: the lines with ``-`` become those with ``+``.
 - ``text``: shown, and nothing more.
 """
 
@@ -45,7 +46,7 @@ NOT_RUN = {
     "unshare": "needs a kernel that lets it, and procps",
 }
 """Commands that a page may show without their being run, and why."""
-MARKS = {"python": {"title", "append", "source"}, "text": {"title"}, "console": {"numbers"}}
+MARKS = {"python": {"title", "append", "source"}, "text": {"title"}, "console": {"numbers"}, "diff": {"edit"}}
 SECONDS_MAX = 60
 
 
@@ -104,6 +105,16 @@ def matches(expected: str, printed: str, *, any_number: bool = False) -> bool:
     return doctest.OutputChecker().check_output(expected, printed, flags)
 
 
+def edit(block: Block, file: Path) -> None:
+    """Replace the lines with ``-``, which have to be there once and together, by those with ``+``."""
+    lines = block.text.splitlines(keepends=True)
+    assert all(line[0] in "-+ " for line in lines), f"line {block.line}: neither -, + nor a blank"
+    before = "".join(line[1:] for line in lines if line[0] != "+")
+    text = file.read_text()
+    assert text.count(before) == 1, f"line {block.line}: {file.name} does not have this, or not once:\n{before}"
+    file.write_text(text.replace(before, "".join(line[1:] for line in lines if line[0] != "-")))
+
+
 def check_excerpt(block: Block, at: str) -> None:
     """The pieces between the ``...`` lines are in the file, in this order, at any indentation."""
     source = (ROOT / block.marks["source"]).read_text()
@@ -142,6 +153,8 @@ def test_every_block_does_what_the_page_says(page, place):
             with (place / block.marks["append"]).open("r+") as file:
                 file.seek(0, os.SEEK_END)
                 file.write("\n\n" + block.text)
+        elif "edit" in block.marks:
+            edit(block, place / block.marks["edit"])
         elif "source" in block.marks:
             check_excerpt(block, at)
         elif block.language == "python":
@@ -202,6 +215,15 @@ def test_a_wrong_exit_code_and_a_wrong_output_are_noticed(tmp_path):
     run_console(block("$ python hello.py\nhello 12,000 world\n", numbers="any"), tmp_path, "page")
     with pytest.raises(pytest.fail.Exception, match="the page has"):
         run_console(block("$ python hello.py\nbye ...\n"), tmp_path, "page")
+
+
+def test_an_edit_changes_the_lines_it_shows_and_notices_others(tmp_path):
+    file = tmp_path / "hello.py"
+    file.write_text("one = 1\ntwo = 2\n")
+    edit(Block("diff", {}, " one = 1\n-two = 2\n+two = 3\n+four = 4\n", 1), file)
+    assert file.read_text() == "one = 1\ntwo = 3\nfour = 4\n"
+    with pytest.raises(AssertionError, match="does not have this"):
+        edit(Block("diff", {}, "-two = 2\n+two = 3\n", 1), file)
 
 
 def test_an_excerpt_that_the_source_does_not_have_is_noticed():

@@ -96,6 +96,15 @@ def test_no_page_shows_an_option_that_there_is_not():
                 assert option in known, f"{page.name}: {span}"
 
 
+def test_the_options_of_the_pytest_plugin_are_listed():
+    listed = {
+        bare(row[0]).split()[0]
+        for row in rows(ROOT / "docs/how-to/search-in-a-test-suite.md", "Which generation, how much, where")
+    }
+    assert listed == set(pytest_options())
+    assert len(listed) == 4
+
+
 def test_the_exit_codes_are_those_of_the_command_line():
     from slabactors.cli import BUG, FINE, INTERNAL, MISTAKE, UNDETERMINED
 

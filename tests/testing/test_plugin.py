@@ -81,6 +81,20 @@ def test_the_line_to_paste_shows_the_bug_again(suite, pytester):
     assert BREAKS.search(again.stdout.str())
 
 
+def test_the_line_to_paste_is_of_the_directory_in_which_one_types(suite, pytester, monkeypatch):
+    below = pytester.mkdir("below")
+    (below / "test_suite.py").write_text(SUITE + BROKEN)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    monkeypatch.chdir(below)
+    plugin = () if _installed() else ("-p", "slabactors.pytest_plugin")
+    found = LINE.search(pytester.runpytest_subprocess(*plugin, "-q").stdout.str())
+    assert found is not None
+    _, name, option, file = found.group(1).split()
+    assert name == "'test_suite.py::test_race'"
+    again = pytester.runpytest_subprocess(*plugin, "-q", name.strip("'"), option, file)
+    again.stdout.fnmatch_lines(["*by a schedule that is known*"])
+
+
 def test_what_failed_is_tried_first_and_forgotten_once_it_passes(suite, pytester):
     kept = pytester.path / ".pytest_cache" / "d" / "slabactors"
     suite(BROKEN)
