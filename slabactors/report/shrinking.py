@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from slabactors.errors import NondeterminismError, ReplayDiverged
@@ -10,11 +11,11 @@ from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Choice, Finding
 from slabactors.explore.lasso import lasso
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
-from slabactors.explore.shrink import Shrunken
+from slabactors.explore.shrink import Shrunken, shrink_schedule
 from slabactors.explore.simplify import Simplifier
 from slabactors.kernel.jiffies import HZ
 from slabactors.report.finding import Report
-from slabactors.runtime.step import TimePolicy
+from slabactors.runtime.step import Decision, TimePolicy
 from slabactors.scenario import BoundScenario
 from slabactors.trace.race_table import race_table
 
@@ -51,6 +52,7 @@ def reports_of(
     seed: int,
     time: TimePolicy | None = None,
     reduce: bool = True,
+    seconds: float = 20.0,
     stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Report]:
@@ -65,6 +67,7 @@ def reports_of(
         seed: of the search.
         time: the policy under which they were found, if not the program's own.
         reduce: also make the scenario's own numbers smaller.
+        seconds: wall time that shrinking a bug may take.
         stop: asked now and then; once it says so, schedules are the best so far.
         note: told of a bug that cannot be shown.
     """
@@ -72,7 +75,7 @@ def reports_of(
     simplifier = Simplifier(program.variant, knobs, fewest, time=time)
     first = Fewest(program, executions=0) if knobs else fewest  # what is proved is proved of the simplest settings
     for one in found:
-        budget = Budget(stop=stop)
+        budget = Budget(seconds=seconds, stop=stop)
         try:
             shrunken, steps = shorten(one, budget, first)
         except (ReplayDiverged, NondeterminismError) as error:
@@ -91,6 +94,38 @@ def reports_of(
         table = race_table(simple.shrunken.history, bug.about)
         loop = lasso(variant, simple.shrunken.decisions) if simple.shrunken.outcome.culprit is None else None
         yield Report(finding, one.count, steps, simple.shrunken, table, simple.settings, pair, loop)
+
+
+@dataclass(slots=True)
+class SeenLive:
+    """A distinct bug of live runs.
+
+    Attributes:
+        signature: what it is called.
+        execution: the first run that showed it.
+        decisions: the schedule of that run.
+        count: how many runs did.
+    """
+
+    signature: str
+    execution: int
+    decisions: list[Decision]
+    count: int = 1
+
+
+def shorten_live(program: BoundScenario, found: SeenLive, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
+    """The best schedule of a bug that a live run has shown; for `reports_of`.
+
+    Args:
+        program: as it was run, in recorded time: a live run's clock is not the simulator's.
+        found: the bug.
+        budget: what it may cost.
+        fewest: what schedules of the program with few preemptions show.
+    """
+    schedule = shrink_schedule(
+        program, found.decisions, found.signature, budget=budget, fewest=fewest, time=program.scenario.time
+    )
+    return schedule, len(found.decisions)
 
 
 def _pair(program: BoundScenario, shrunken: Shrunken, wanted: str) -> RacingPair | None:
