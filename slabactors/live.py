@@ -25,15 +25,15 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from anyio import get_cancelled_exc_class
 
 from slabactors.actors import Spawn
-from slabactors.errors import UsageError
+from slabactors.errors import KernelBug, UsageError
 from slabactors.explore.fewest import Fewest
 from slabactors.explore.finding import signature
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import SETTLE_JIFFIES, Machine
 from slabactors.report.finding import Report
-from slabactors.report.shrinking import SeenLive, reports_of, shorten_live
+from slabactors.report.shrinking import LIVE, SeenLive, reports_of, shorten_live
 from slabactors.runtime.served import Call, ServedRuntime, made_again
-from slabactors.runtime.step import Decision, Outcome, TimePolicy
+from slabactors.runtime.step import Decision, Outcome
 from slabactors.scenario import BoundScenario, scenario
 from slabactors.testing import Failed
 
@@ -222,17 +222,23 @@ def _failed(machine: LiveMachine, outcome: Outcome, seed: int) -> Failed:
         return Failed(f"undetermined: the machine made {outcome.deliveries} steps, as many as it may", [], "")
     name = signature(outcome)
     where = "trio" if get_cancelled_exc_class().__module__.startswith("trio") else "asyncio"
-    return Failed(f"{name}, live on {where} (seed {seed})\n{bug.message}", partial(_reports, machine, name, seed))
+    return Failed(f"{name}, live on {where} (seed {seed})\n{bug.message}", partial(_reports, machine, name, bug, seed))
 
 
-def _reports(machine: LiveMachine, name: str, seed: int) -> list[Report]:
+def _reports(machine: LiveMachine, name: str, bug: KernelBug, seed: int) -> list[Report]:
     """What the simulator makes of the run's schedule.
 
     Raises:
         UsageError: it cannot repeat it.
     """
-    program = machine.program().under(TimePolicy.RECORDED)
-    found = [SeenLive(name, 1, machine.decisions())]
+    program = machine.program()
+    found = [SeenLive(name, 0, machine.decisions(), bug.kind, bug.message)]
     shorten, fewest = partial(shorten_live, program), Fewest(program)
-    reports = reports_of(program, found, shorten, fewest, strategy="live", seed=seed, seconds=SHRINKING_SECONDS)
-    return list(reports)
+    reasons: list[str] = []
+    reports = reports_of(
+        program, found, shorten, fewest, strategy=LIVE, seed=seed, seconds=SHRINKING_SECONDS, note=reasons.append
+    )
+    made = list(reports)
+    if not made:
+        raise UsageError(*reasons)
+    return made

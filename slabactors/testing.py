@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol, cast
 
-from slabactors.errors import NondeterminismError, ReplayDiverged, UsageError
+from slabactors.errors import ReplayDiverged, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search
 from slabactors.explore.dpor import Statistics
 from slabactors.explore.fewest import Budget, Fewest
@@ -76,7 +76,7 @@ class Failed(AssertionError):
         if self._text is None:
             try:
                 self._text = text_of(self.reports)
-            except (UsageError, NondeterminismError) as error:
+            except UsageError as error:
                 self._text = f"The schedule cannot be shown: {error}"
         return self._text
 

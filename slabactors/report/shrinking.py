@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from slabactors.errors import NondeterminismError, ReplayDiverged
+from slabactors.errors import ForeignAwait, ForeignCall, Kind, NondeterminismError, ReplayDiverged
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Choice, Finding
 from slabactors.explore.lasso import lasso
@@ -18,6 +18,9 @@ from slabactors.report.finding import Report
 from slabactors.runtime.step import Decision, TimePolicy
 from slabactors.scenario import BoundScenario
 from slabactors.trace.race_table import race_table
+
+LIVE: Final = "live"
+"""What a finding of live runs has for a strategy."""
 
 
 class Seen(Protocol):
@@ -78,10 +81,11 @@ def reports_of(
         budget = Budget(seconds=seconds, stop=stop)
         try:
             shrunken, steps = shorten(one, budget, first)
-        except (ReplayDiverged, NondeterminismError) as error:
-            if strategy not in ("dpor", "states"):
+        except (ReplayDiverged, NondeterminismError, ForeignAwait, ForeignCall) as error:
+            if strategy not in ("dpor", "states", LIVE):
                 raise
-            # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows.
+            # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows; in a live run a
+            # path may do what no simulated one can repeat.
             note(f"{one.signature} was found, but its schedule cannot be shown: {error}")
             continue
         simple = simplifier.simplified(program, shrunken, one.signature, budget)
@@ -102,14 +106,18 @@ class SeenLive:
 
     Attributes:
         signature: what it is called.
-        execution: the first run that showed it.
+        execution: the first run that showed it, from 0.
         decisions: the schedule of that run.
+        kind: the class of bug.
+        message: one sentence.
         count: how many runs did.
     """
 
     signature: str
     execution: int
     decisions: list[Decision]
+    kind: Kind
+    message: str
     count: int = 1
 
 
@@ -117,14 +125,12 @@ def shorten_live(program: BoundScenario, found: SeenLive, budget: Budget, fewest
     """The best schedule of a bug that a live run has shown; for `reports_of`.
 
     Args:
-        program: as it was run, in recorded time: a live run's clock is not the simulator's.
+        program: what was run.
         found: the bug.
         budget: what it may cost.
         fewest: what schedules of the program with few preemptions show.
     """
-    schedule = shrink_schedule(
-        program, found.decisions, found.signature, budget=budget, fewest=fewest, time=program.scenario.time
-    )
+    schedule = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest)
     return schedule, len(found.decisions)
 
 

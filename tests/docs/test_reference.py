@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from cyclopts import App
 
-from slabactors import __version__
+from slabactors import __version__, pytest_plugin
 from slabactors.actors import Actor, Operation, operation_of, operations
 from slabactors.actors.actor import Timed
 from slabactors.cli import run
@@ -81,6 +81,7 @@ def test_no_page_shows_an_option_that_there_is_not():
         for name in argument.names
     }
     known |= {"--help", "--version"}
+    known |= set(re.findall(r'"(--slabactors-[a-z]+)"', inspect.getsource(pytest_plugin)))
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for span in code_spans(page):
             for option in re.findall(r"(?<!\S)--[a-z-]+(?![>\w-])", span):
