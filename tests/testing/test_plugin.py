@@ -77,7 +77,7 @@ def test_the_line_to_paste_shows_the_bug_again(suite, pytester):
     again = suite("", name.strip("'"), option, file)
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*by a schedule that is known*"])
-    assert "<-- breaks" in again.stdout.str()
+    assert re.search(r"<--\s+breaks", again.stdout.str())
 
 
 def test_what_failed_is_tried_first_and_forgotten_once_it_passes(suite, pytester):
