@@ -110,6 +110,10 @@ class ForeignCall(UsageError):
     """It has ended its run; a path may swallow it instead."""
 
 
+class MachineOff(UsageError):
+    """A live machine was asked for something after its block was left, or when it had made all the steps it may."""
+
+
 class ReplayDiverged(UsageError):
     """A schedule does not fit this run; says at which step, what was expected and what was possible.
 

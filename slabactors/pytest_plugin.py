@@ -1,4 +1,7 @@
-"""The pytest plugin: options, reports and remembered schedules for tests under `slabactors.testing.interleavings`.
+"""The pytest plugin.
+
+Options, reports and remembered schedules for tests under `slabactors.testing.interleavings`; and a live machine for
+plain async tests, whichever plugin runs those.
 
 Loaded with every pytest run where slabactors is installed, so it imports nothing of it until a test needs it.
 """
@@ -8,14 +11,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+if TYPE_CHECKING:
+    from slabactors.live import LiveMachine
+
 PROFILES: Final = {"quick": 0.25, "default": 1.0, "thorough": 20.0}
 """By how much the executions of each test are multiplied."""
+
+MARKER: Final = "machine(lifecycle=, seed=, jitter=, time_scale=, steps_max=, **settings)"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,10 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Look at the options."""
+    """Look at the options, and register the marker."""
     runs = config.getoption("--slabactors-runs")
     if runs is not None and runs < 1:
         raise pytest.UsageError(f"--slabactors-runs must be at least 1, not {runs}")
+    config.addinivalue_line(
+        "markers", f"{MARKER}: options of the test's live machine; see slabactors.live.live_machine."
+    )
     replay = config.getoption("--slabactors-replay")
     if replay is not None and not Path(replay).is_file():
         raise pytest.UsageError(f"--slabactors-replay: there is no file {replay}")
@@ -88,6 +100,29 @@ def _typed(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+@pytest.fixture
+def machine(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[LiveMachine]:
+    """A live machine, for a test of asyncio, trio or anyio: ``async with machine as m: await m.call(...)``.
+
+    Not a machine yet but what makes one, on the event loop of whoever enters it: so the fixture needs none itself.
+    Options come from ``@pytest.mark.machine(cpus=4)`` on the test, its class or its module, the nearest first.
+    """
+    from slabactors.live import live_machine
+
+    options: dict[str, Any] = {}
+    for marker in request.node.iter_markers("machine"):
+        if marker.args:
+            raise pytest.UsageError(
+                f"expected options by name, found {', '.join(map(repr, marker.args))}.\n"
+                "  Write for example: @pytest.mark.machine(cpus=4)"
+            )
+        options = {**marker.kwargs, **options}
+    seed = request.config.getoption("--slabactors-seed")
+    if seed is not None:
+        options["seed"] = seed
+    return live_machine(**options)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     """Tell the search which test it is of."""
@@ -109,14 +144,26 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     testing = sys.modules.get("slabactors.testing")
     if testing is None or call.excinfo is None:
         return
-    failed: Any = call.excinfo.value
-    if isinstance(failed, testing.Failed) and failed.text:
-        report = outcome.get_result()
-        report.sections.append(("slabactors", failed.text))
+    raised: Any = call.excinfo.value
+    failures = _failures(raised, testing.Failed)
+    report = outcome.get_result()
+    for failed in failures:
+        if failed.text:
+            report.sections.append(("slabactors", failed.text))
+    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]  # that of a nursery around the test
+    if raised in failures and raised.text:
         # What a test asserted is shown as pytest shows it; our own lines in between help nobody.
-        cause = failed.__cause__
+        cause = raised.__cause__
         if cause is not None and isinstance(cause.__context__, StopIteration):
             cause.__suppress_context__ = True  # by which one of our coroutines had ended
         report.longrepr = (
-            str(failed) if cause is None else item.repr_failure(pytest.ExceptionInfo.from_exception(cause))
+            str(raised) if cause is None else item.repr_failure(pytest.ExceptionInfo.from_exception(cause))
         )
+
+
+def _failures(raised: BaseException, kind: type[Any]) -> list[Any]:
+    """What a test has failed with that has a report; in groups, too."""
+    if isinstance(raised, BaseExceptionGroup):
+        return [failed for one in raised.exceptions for failed in _failures(one, kind)]
+    return [raised] if isinstance(raised, kind) else []

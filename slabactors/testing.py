@@ -45,15 +45,44 @@ Story = Callable[..., Coroutine[Any, Any, Any]]
 class Failed(AssertionError):
     """Some interleaving of a story breaks it.
 
-    Attributes:
-        reports: what was found, each with its shortest schedule.
-        text: the reports for a person.
+    Args:
+        summary: the message.
+        reports: what was found, or what gives it to whoever asks first.
+        text: the reports for a person; made of them by default.
     """
 
-    def __init__(self, summary: str, reports: Sequence[Report], text: str) -> None:
+    def __init__(
+        self, summary: str, reports: Sequence[Report] | Callable[[], Sequence[Report]], text: str | None = None
+    ) -> None:
         super().__init__(summary)
-        self.reports = list(reports)
-        self.text = text
+        self._reports = reports
+        self._text = text
+
+    @property
+    def reports(self) -> list[Report]:
+        """What was found, each with its shortest schedule.  That of a live run is looked for by the first who asks.
+
+        Raises:
+            UsageError: the simulator cannot repeat the live run.
+        """
+        if callable(self._reports):
+            self._reports = self._reports()
+        return list(self._reports)
+
+    @property
+    def text(self) -> str:
+        """The reports for a person."""
+        if self._text is None:
+            try:
+                self._text = text_of(self.reports)
+            except UsageError as error:
+                self._text = f"The schedule cannot be shown: {error}"
+        return self._text
+
+
+def text_of(reports: Sequence[Report]) -> str:
+    """Some reports for a person."""
+    return "\n\n".join("\n".join(lines_of(report)) for report in reports)
 
 
 @dataclass(slots=True)
@@ -91,7 +120,7 @@ class Searched:
     @property
     def text(self) -> str:
         """The reports for a person."""
-        return "\n\n".join("\n".join(lines_of(report)) for report in self.reports)
+        return text_of(self.reports)
 
     def check(self) -> None:
         """Nothing was found.

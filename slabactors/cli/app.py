@@ -60,24 +60,19 @@ def run(
     sysfs: Sysfs = None,
     time_scale: Annotated[float, Parameter(help="Live: how many times faster than real time timers go.")] = 10_000.0,
     jitter: Annotated[float, Parameter(help="Live: how often a mailbox hesitates, 0 to 1.")] = 0.3,
+    duration: Annotated[
+        float | None, Parameter(help="Live: again and again for so many seconds; then say which bugs there were.")
+    ] = None,
+    save: Annotated[Path | None, Parameter(help="With --duration: directory for a file of each finding.")] = None,
     json: Json = False,
 ) -> int:
-    """Run a scenario once and say what became of its caches."""
-    from slabactors.cli.once import run_once
+    """Run a scenario once and say what became of its caches, or live for a while and say what broke."""
+    from slabactors.cli.once import LiveOptions, run_once
     from slabactors.cli.surfaces import SurfaceOptions
 
-    return run_once(
-        target,
-        lifecycle,
-        settings or [],
-        seed=seed,
-        runtime=runtime,
-        log=log,
-        show=SurfaceOptions(slabinfo, sysfs, log),
-        time_scale=time_scale,
-        jitter=jitter,
-        json=json,
-    )
+    show = SurfaceOptions(slabinfo, sysfs, log)
+    live = LiveOptions(runtime=runtime, seed=seed, time_scale=time_scale, jitter=jitter, duration=duration, save=save)
+    return run_once(target, lifecycle, settings or [], live, log=log, show=show, json=json)
 
 
 @app.command

@@ -10,6 +10,16 @@ from slabactors.runtime.step import Observer
 from slabactors.scenario import BoundScenario, LiveExecution
 
 
+def check_backend(backend: str) -> None:
+    """See whether an event loop is there.
+
+    Raises:
+        UsageError: trio is asked for and not installed.
+    """
+    if find_spec(backend) is None:
+        raise UsageError(f"--runtime {backend} needs {backend}, which is not installed.\n  Type: pip install {backend}")
+
+
 def run_live(
     program: BoundScenario, *, seed: int, backend: str, time_scale: float, jitter: float, observer: Observer | None
 ) -> LiveExecution:
@@ -20,7 +30,6 @@ def run_live(
     """
     import anyio
 
-    if find_spec(backend) is None:
-        raise UsageError(f"--runtime {backend} needs {backend}, which is not installed.\n  Type: pip install {backend}")
+    check_backend(backend)
     go = partial(program.execute_live, seed=seed, jitter=jitter, time_scale=time_scale, observer=observer)
     return anyio.run(go, backend=backend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -82,40 +83,94 @@ def caches_of(machine: Machine) -> list[dict[str, Any]]:
     return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions:
+    """Where ``slabactors run`` runs a scenario, and how.
+
+    Attributes:
+        runtime: ``sim``, ``asyncio`` or ``trio``.
+        seed: of everything that is random.
+        time_scale: how many times faster than real time timers go.
+        jitter: how often a mailbox hesitates.
+        duration: for how many seconds, again and again; None for one run.
+        save: a directory for what is found.
+    """
+
+    runtime: str
+    seed: int
+    time_scale: float
+    jitter: float
+    duration: float | None = None
+    save: Path | None = None
+
+    def check(self) -> None:
+        """See whether they make sense.
+
+        Raises:
+            UsageError: they do not.
+        """
+        if not 0 < self.time_scale < inf:
+            raise UsageError(
+                f"--time-scale must be more than 0, not {self.time_scale}.\n  Type for example: --time-scale 10000"
+            )
+        if not 0 <= self.jitter <= 1:
+            raise UsageError(f"--jitter must be from 0 to 1, not {self.jitter}.\n  Type for example: --jitter 0.3")
+        if self.duration is None:
+            if self.save is not None:
+                raise UsageError(
+                    "--save goes with --duration only; one run is not kept.\n"
+                    "  Log it instead: --log FILE, or search: slabactors explore ... --save DIR"
+                )
+            return
+        if not 0 < self.duration < inf:
+            raise UsageError(
+                f"--duration is in seconds and must be more than 0, not {self.duration}.\n"
+                "  Type for example: --duration 60"
+            )
+        if self.runtime == "sim":
+            raise UsageError(
+                "--duration is for live runs; for simulated ones there is a search.\n"
+                "  Add --runtime asyncio or trio, or type: slabactors explore ... --time SECONDS"
+            )
+
+
 def run_once(
     target: str,
     lifecycle: str | None,
     settings: list[str],
+    live: LiveOptions,
     *,
-    seed: int,
-    runtime: str,
     log: Path | None,
     show: SurfaceOptions,
-    time_scale: float,
-    jitter: float,
     json: bool,
 ) -> int:
-    """Run a scenario once with either driver."""
-    if not 0 < time_scale < inf:
-        raise UsageError(f"--time-scale must be more than 0, not {time_scale}.\n  Type for example: --time-scale 10000")
-    if not 0 <= jitter <= 1:
-        raise UsageError(f"--jitter must be from 0 to 1, not {jitter}.\n  Type for example: --jitter 0.3")
+    """Run a scenario once with either driver, or again and again live."""
+    live.check()
+    if live.duration is not None:
+        if show != SurfaceOptions():
+            raise UsageError(
+                "--log, --slabinfo and --sysfs are of one run, and --duration makes many.\n"
+                "  Keep what is found instead: --save DIR, and then: slabactors replay FILE --log FILE"
+            )
+        from slabactors.cli.soak import soak_scenario
+
+        return soak_scenario(find(target).bind(lifecycle_name=lifecycle, settings=settings), live, json=json)
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     facts = {
         "version": __version__,
         "scenario": program.scenario.name,
         "lifecycle": program.lifecycle.name,
         "parameters": program.settings,
-        "seed": seed,
-        "runtime": runtime,
+        "seed": live.seed,
+        "runtime": live.runtime,
     }
     with surfaces(show, program.config.allocator) as write_surfaces:
         if log is None:
-            execution = _execute(program, seed, runtime, time_scale, jitter, None)
+            execution = _execute(program, live, None)
         else:
             with logged(log) as sink:
                 sink.run(**facts)
-                execution = _execute(program, seed, runtime, time_scale, jitter, sink)
+                execution = _execute(program, live, sink)
                 write_end(sink, execution.outcome, execution.world)
         # What was found is said even when the rest cannot be kept: a live run cannot be had again.
         code = report(execution.outcome, execution.world, facts, json=json)
@@ -123,16 +178,21 @@ def run_once(
     return code
 
 
-def _execute(
-    program: BoundScenario, seed: int, runtime: str, time_scale: float, jitter: float, sink: RunLog | None
-) -> Execution | LiveExecution:
-    if runtime == "sim":
+def _execute(program: BoundScenario, live: LiveOptions, sink: RunLog | None) -> Execution | LiveExecution:
+    if live.runtime == "sim":
         # One run is for seeing what happens and how long it takes: timers keep to their times, as they do live.
         with tripwires():
-            return program.execute(RandomWalk(f"{seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
+            return program.execute(RandomWalk(f"{live.seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
     from slabactors.cli.live import run_live
 
-    return run_live(program, seed=seed, backend=runtime, time_scale=time_scale, jitter=jitter, observer=sink)
+    return run_live(
+        program,
+        seed=live.seed,
+        backend=live.runtime,
+        time_scale=live.time_scale,
+        jitter=live.jitter,
+        observer=sink,
+    )
 
 
 def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool) -> int:

@@ -6,17 +6,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from slabactors.errors import OutputError
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+
+REFRESH_SECONDS: Final = 0.25
+LINE_SECONDS: Final = 10.0
 
 
 def say(text: str = "") -> None:
@@ -170,3 +174,47 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Ticker:
+    """What goes on for long, in a few lines on stderr that change; one line now and then when that is no terminal.
+
+    Args:
+        seconds: between two of those lines.
+    """
+
+    def __init__(self, seconds: float = LINE_SECONDS) -> None:
+        self._seconds = seconds
+        self._next = time.monotonic() + seconds
+        self._live: Live | None = None
+
+    def __enter__(self) -> Ticker:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._seconds = REFRESH_SECONDS
+            self._next = 0.0
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def update(self, lines: Callable[[], list[str]]) -> None:
+        """It has gone on; it is asked how far when it is time to say so."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + self._seconds
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text("\n".join(lines())), refresh=True)
+        else:
+            head, *rest = lines()
+            note("slabactors: " + head + (":" if rest else "") + ";".join(" " + " ".join(one.split()) for one in rest))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
-from slabactors.errors import NondeterminismError, ReplayDiverged
+from slabactors.errors import ForeignAwait, ForeignCall, Kind, NondeterminismError, ReplayDiverged
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Choice, Finding
 from slabactors.explore.lasso import lasso
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
-from slabactors.explore.shrink import Shrunken
+from slabactors.explore.shrink import Shrunken, shrink_schedule
 from slabactors.explore.simplify import Simplifier
 from slabactors.kernel.jiffies import HZ
 from slabactors.report.finding import Report
-from slabactors.runtime.step import TimePolicy
+from slabactors.runtime.step import Decision, TimePolicy
 from slabactors.scenario import BoundScenario
 from slabactors.trace.race_table import race_table
+
+LIVE: Final = "live"
+"""What a finding of live runs has for a strategy."""
 
 
 class Seen(Protocol):
@@ -51,6 +55,7 @@ def reports_of(
     seed: int,
     time: TimePolicy | None = None,
     reduce: bool = True,
+    seconds: float = 20.0,
     stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Report]:
@@ -65,6 +70,7 @@ def reports_of(
         seed: of the search.
         time: the policy under which they were found, if not the program's own.
         reduce: also make the scenario's own numbers smaller.
+        seconds: wall time that shrinking a bug may take.
         stop: asked now and then; once it says so, schedules are the best so far.
         note: told of a bug that cannot be shown.
     """
@@ -72,13 +78,14 @@ def reports_of(
     simplifier = Simplifier(program.variant, knobs, fewest, time=time)
     first = Fewest(program, executions=0) if knobs else fewest  # what is proved is proved of the simplest settings
     for one in found:
-        budget = Budget(stop=stop)
+        budget = Budget(seconds=seconds, stop=stop)
         try:
             shrunken, steps = shorten(one, budget, first)
-        except (ReplayDiverged, NondeterminismError) as error:
-            if strategy not in ("dpor", "states"):
+        except (ReplayDiverged, NondeterminismError, ForeignAwait, ForeignCall) as error:
+            if strategy not in ("dpor", "states", LIVE):
                 raise
-            # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows.
+            # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows; in a live run a
+            # path may do what no simulated one can repeat.
             note(f"{one.signature} was found, but its schedule cannot be shown: {error}")
             continue
         simple = simplifier.simplified(program, shrunken, one.signature, budget)
@@ -91,6 +98,40 @@ def reports_of(
         table = race_table(simple.shrunken.history, bug.about)
         loop = lasso(variant, simple.shrunken.decisions) if simple.shrunken.outcome.culprit is None else None
         yield Report(finding, one.count, steps, simple.shrunken, table, simple.settings, pair, loop)
+
+
+@dataclass(slots=True)
+class SeenLive:
+    """A distinct bug of live runs.
+
+    Attributes:
+        signature: what it is called.
+        execution: the first run that showed it, from 0.
+        decisions: the schedule of that run.
+        kind: the class of bug.
+        message: one sentence.
+        count: how many runs did.
+    """
+
+    signature: str
+    execution: int
+    decisions: list[Decision]
+    kind: Kind
+    message: str
+    count: int = 1
+
+
+def shorten_live(program: BoundScenario, found: SeenLive, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
+    """The best schedule of a bug that a live run has shown; for `reports_of`.
+
+    Args:
+        program: what was run.
+        found: the bug.
+        budget: what it may cost.
+        fewest: what schedules of the program with few preemptions show.
+    """
+    schedule = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest)
+    return schedule, len(found.decisions)
 
 
 def _pair(program: BoundScenario, shrunken: Shrunken, wanted: str) -> RacingPair | None:

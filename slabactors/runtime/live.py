@@ -64,7 +64,7 @@ from slabactors.runtime.step import (
     unknown_request,
 )
 
-__all__ = ["LivePath", "LiveRuntime", "checkpoint"]
+__all__ = ["LivePath", "LiveRuntime", "checkpoint", "first"]
 
 JIFFIES_PER_SECOND: Final = 1_000_000
 """Virtual jiffies in a real second, unless another scale is asked for: a minute's timer is due after 60 ms."""
@@ -288,7 +288,7 @@ class LiveRuntime:
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as several:
             # Paths and operations never raise through their tasks; this is Ctrl-C, or the host's own trouble.
-            raise _first(several) from None
+            raise first(several) from None
         finally:
             self._over = True
             self._close()
@@ -807,7 +807,7 @@ def _blocked(path: LivePath) -> bool:
     return path in actor.guarded and not operation.parks
 
 
-def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
+def first(several: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first error of a group; a cancellation only when there is nothing else."""
     cancelled = anyio.get_cancelled_exc_class()
     _, errors = several.split(cancelled)

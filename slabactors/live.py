@@ -1,0 +1,244 @@
+"""A live machine in a program of one's own: any task of asyncio, trio or anyio may run the machine's paths.
+
+async with live_machine(cpus=2) as machine:
+    cpu0, cpu1 = machine.cpus
+    dentry = await machine.call(kmem_cache_create(cpu0, "dentry", 192))
+    obj = await machine.call(kmem_cache_alloc(cpu1, dentry))
+
+The machine is to the block what a task group is: paths run while the block does, the block waits for them at its end,
+and when the machine breaks the rest of the block is cancelled.  What comes out of the block:
+
+- what its body has raised, as it is; a cancellation too.  The machine is taken down at once, without settling;
+- `Failed` when the machine has broken, before or while it settled;
+- an exception group of both, when the body has raised something besides what the machine had told it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from math import inf
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from anyio import get_cancelled_exc_class
+
+from slabactors.actors import Spawn
+from slabactors.errors import KernelBug, UsageError
+from slabactors.explore.fewest import Fewest
+from slabactors.explore.finding import signature
+from slabactors.kernel.jiffies import HZ
+from slabactors.machine import SETTLE_JIFFIES, Machine
+from slabactors.report.finding import Report
+from slabactors.report.shrinking import LIVE, SeenLive, reports_of, shorten_live
+from slabactors.runtime.served import Call, ServedRuntime, made_again
+from slabactors.runtime.step import Decision, Outcome
+from slabactors.scenario import BoundScenario, scenario
+from slabactors.testing import Failed
+
+__all__ = ["Failed", "LiveMachine", "Running", "live_machine"]
+
+T = TypeVar("T")
+Path: TypeAlias = "Spawn[T] | Coroutine[Any, Any, T]"
+
+TIME_SCALE: Final = 1000.0
+"""How many times faster than real time timers go: a minute's is due after 60 ms."""
+
+STEPS_MAX: Final = 20_000
+
+SHRINKING_SECONDS: Final = 5.0
+"""A test that fails should say so soon; the set-up is part of the schedule here, and proofs about it take long."""
+
+
+class Running(Generic[T]):
+    """A path in the background; see `LiveMachine.start`."""
+
+    def __init__(self, runtime: ServedRuntime, call: Call[T]) -> None:
+        self._runtime = runtime
+        self._call = call
+
+    @property
+    def done(self) -> bool:
+        """It has returned."""
+        return self._call.returned
+
+    async def wait(self) -> T:
+        """What it returns, when it has.
+
+        Raises:
+            KernelBug: the machine is broken, or the path has broken it.
+            MachineOff: the block was left.
+        """
+        return await self._runtime.result(self._call)
+
+
+class LiveMachine(Machine):
+    """A machine whose actors and paths are tasks of the event loop at hand; made by `live_machine`."""
+
+    def __init__(self, program: BoundScenario, runtime: ServedRuntime) -> None:
+        super().__init__(runtime.clock, program.lifecycle, program.config)
+        self._program = program
+        self._runtime = runtime
+
+    async def call(self, path: Path[T]) -> T:
+        """Run a path, and give what it returns.  Any number of tasks may call at the same time.
+
+        A kernel path cannot be interrupted: when whoever waits for it is cancelled, it goes on in the background.
+
+        Args:
+            path: as in ``call(kmem_cache_alloc(cpu, cache))``; on a CPU's lane and with a name of its own by
+                ``call(cpu.task(path, "alloc"))``.
+
+        Raises:
+            Exception: what the path raised.
+            KernelBug: the machine is broken, by this path or another one.
+            MachineOff: the block was left, or the machine has made all the steps it may.
+        """
+        return await self._runtime.result(self._runtime.enter(_spawn(path), waited_for=True))
+
+    def start(self, path: Path[T]) -> Running[T]:
+        """Run a path in the background.  What it raises breaks the machine.
+
+        Raises:
+            KernelBug: the machine is broken.
+            MachineOff: as for `call`.
+        """
+        return Running(self._runtime, self._runtime.enter(_spawn(path), waited_for=False))
+
+    async def settle(self) -> None:
+        """Wait until nothing moves any more, and let all checkers look.  The machine goes on afterwards.
+
+        Raises:
+            KernelBug: one of them found something, or the machine was broken.
+            MachineOff: as for `call`.
+        """
+        await self._runtime.settle()
+
+    def decisions(self) -> list[Decision]:
+        """The schedule so far; of a machine that broke, up to the step that broke it."""
+        return self._runtime.decisions()
+
+    def program(self) -> BoundScenario:
+        """The calls so far as a story of its own, to be replayed by `decisions`, searched or verified.
+
+        Each call comes after those that had returned to their callers when it was made; all others can move freely.
+
+        Raises:
+            UsageError: a call cannot be made again, or a path has awaited something of the event loop.
+        """
+        if self._runtime.hosted:
+            raise UsageError("a path has awaited something of the event loop, which no simulated run can repeat.")
+        calls = list(self._runtime.calls)
+        for call in calls:
+            if call.reason is not None:
+                raise call.reason
+        return _story(calls, self._program.lifecycle.name, self._program.settings, self._runtime.steps_max)
+
+
+def _spawn(path: Path[T]) -> Spawn[T]:
+    return path if isinstance(path, Spawn) else Spawn(path)
+
+
+def _story(
+    calls: Sequence[Call[Any]], lifecycle: str | None, settings: dict[str, Any], steps_max: int
+) -> BoundScenario:
+    async def live_machine(machine: Machine) -> None:
+        await made_again(machine, calls)
+
+    story = scenario(title="the calls of a live machine")(live_machine)
+    return replace(story, steps_max=steps_max).bind(lifecycle_name=lifecycle, settings=settings)
+
+
+@asynccontextmanager
+async def live_machine(
+    lifecycle: str | None = None,
+    *,
+    seed: int = 0,
+    jitter: float = 0.0,
+    time_scale: float = TIME_SCALE,
+    steps_max: int = STEPS_MAX,
+    **settings: Any,
+) -> AsyncIterator[LiveMachine]:
+    """A machine that is there as long as a block lasts.
+
+    Args:
+        lifecycle: the generation of the protocol; v5 by default.
+        seed: of ``choose()`` and of the jitter; it does not make a live run deterministic.
+        jitter: how often a mailbox lets others go first, 0 to 1.
+        time_scale: how many times faster than real time timers go.
+        steps_max: bound on steps.
+        settings: of the machine: ``cpus=4``.
+
+    Raises:
+        Failed: the machine broke, or was not in order when it had settled.
+        UsageError: an option does not fit.
+    """
+    if not 0 <= jitter <= 1:
+        raise UsageError(f"jitter must be from 0 to 1, not {jitter}.\n  Write for example: jitter=0.3")
+    if not 0 < time_scale < inf:
+        raise UsageError(f"time_scale must be more than 0, not {time_scale}.\n  Write for example: time_scale=1000")
+    program = _story([], lifecycle, settings, steps_max)
+    runtime = ServedRuntime(
+        seed=seed,
+        jitter=jitter,
+        jiffies_per_second=HZ * time_scale,
+        settle_jiffies=SETTLE_JIFFIES,
+        steps_max=steps_max,
+    )
+    machine = LiveMachine(program, runtime)
+    thrown: BaseException | None = None
+    try:
+        async with runtime.serve(machine, daemons=machine.daemons(), at_rest=machine.at_rest):
+            yield machine
+    except BaseException as raised:
+        thrown = raised
+    outcome = runtime.outcome
+    if outcome is not None:
+        failed = _failed(machine, outcome, seed)
+        rest = _without(thrown, runtime.told)
+        if rest is not None:
+            raise BaseExceptionGroup("the machine broke, and its block raised", [failed, rest]) from None
+        raise failed from outcome.error
+    if isinstance(thrown, Exception) and (stuck := runtime.waiting):
+        thrown.add_note(f"slabactors: {stuck}")
+    if thrown is not None:
+        raise thrown
+
+
+def _without(thrown: BaseException | None, told: Sequence[BaseException]) -> BaseException | None:
+    """What a block has raised besides what the machine had told it; a cancellation is nothing of the kind."""
+    if isinstance(thrown, BaseExceptionGroup):
+        _, rest = thrown.split(lambda one: any(one is other for other in told))
+        return rest
+    if thrown is None or any(thrown is one for one in told) or isinstance(thrown, get_cancelled_exc_class()):
+        return None
+    return thrown
+
+
+def _failed(machine: LiveMachine, outcome: Outcome, seed: int) -> Failed:
+    bug = outcome.bug
+    if bug is None:
+        return Failed(f"undetermined: the machine made {outcome.deliveries} steps, as many as it may", [], "")
+    name = signature(outcome)
+    where = "trio" if get_cancelled_exc_class().__module__.startswith("trio") else "asyncio"
+    return Failed(f"{name}, live on {where} (seed {seed})\n{bug.message}", partial(_reports, machine, name, bug, seed))
+
+
+def _reports(machine: LiveMachine, name: str, bug: KernelBug, seed: int) -> list[Report]:
+    """What the simulator makes of the run's schedule.
+
+    Raises:
+        UsageError: it cannot repeat it.
+    """
+    program = machine.program()
+    found = [SeenLive(name, 0, machine.decisions(), bug.kind, bug.message)]
+    shorten, fewest = partial(shorten_live, program), Fewest(program)
+    reasons: list[str] = []
+    reports = reports_of(
+        program, found, shorten, fewest, strategy=LIVE, seed=seed, seconds=SHRINKING_SECONDS, note=reasons.append
+    )
+    made = list(reports)
+    if not made:
+        raise UsageError(*reasons)
+    return made

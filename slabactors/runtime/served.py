@@ -1,0 +1,389 @@
+"""A live run that others call into: any task of the host's program starts paths in it while it goes on.
+
+Whoever is outside is one path, ``main``, whose code is the host's.  Each call is a step of it, by which the path is
+spawned that the call runs; so the schedule of such a run is one like any other, and replays in the simulator over a
+story that makes the same calls (`made_again`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+
+from slabactors.actors import Actor, Spawn, Task, join, operation, operation_of, start
+from slabactors.errors import ForeignAwait, KernelBug, MachineOff, UsageError
+from slabactors.runtime.live import LivePath, LiveRuntime, first
+from slabactors.runtime.remake import Make, Surveyor, frame_of
+from slabactors.runtime.step import Outcome
+
+T = TypeVar("T")
+
+
+class Outside(Actor):
+    """Whoever calls from outside: how often they have."""
+
+    def __init__(self) -> None:
+        super().__init__("outside")
+        self.calls = 0
+
+    @operation(writes="calls")
+    def call(self) -> None:
+        """``call``: from here on the path may run that was called."""
+        self.calls += 1
+
+
+CALL: Final = operation_of(Outside.call)
+
+
+class _Nobody:
+    """Gets the replies of a path that has no task."""
+
+    def send_nowait(self, reply: Any) -> None:
+        pass
+
+
+class _Host(LivePath):
+    """The path that stands for the program outside."""
+
+    def __init__(self, number: int, ordinal: int) -> None:
+        super().__init__(number, "main", "", None, ordinal)
+        self.answer = _Nobody()  # type: ignore[assignment]
+
+    def close(self) -> None:
+        """It has nothing to let go of."""
+
+
+class Call(Generic[T]):
+    """A path that was started from outside.
+
+    Args:
+        request: the path.
+        waited_for: whoever called gets what it raises; else an exception breaks the run.
+
+    Attributes:
+        number: which call of the run it is.
+        abandoned: whoever called was cancelled before the path had come to its end.
+        after: the calls that had returned since the one before this, in their order.
+        make: how to make the path again; None when it cannot be, and `reason` says why.
+        over: it has returned, or never will.
+        returned: the path has come to its end: `result`, or else `raised`, is what came of it.
+    """
+
+    def __init__(self, request: Spawn[T], *, waited_for: bool) -> None:
+        self.request = request
+        self.waited_for = waited_for
+        self.number = -1
+        self.abandoned = False
+        self.after: list[int] = []
+        self.make: Make | None = None
+        self.reason: UsageError | None = None
+        self.over = anyio.Event()
+        self.returned = False
+        self.known = False
+        self.result: Any = None
+        self.raised: Exception | None = None
+
+    def keeps(self, raised: Exception) -> bool:
+        """Whether somebody is there who gets what the path raises; a bug is the machine's own."""
+        return self.waited_for and not self.abandoned and not isinstance(raised, KernelBug)
+
+    def spawned(self, coroutine: Coroutine[Any, Any, Any]) -> Spawn[Any]:
+        """The request, for a coroutine around the path."""
+        one = self.request
+        return Spawn(coroutine, name=one.name, lane=one.lane, daemon=one.daemon)
+
+    async def run(self) -> Any:
+        """The path, with somebody who gets what comes of it."""
+        try:
+            self.result = await self.request.coroutine
+        except Exception as raised:
+            if not self.keeps(raised):
+                raise
+            self.raised = raised
+        self.returned = True
+        self.over.set()
+        return self.result
+
+    async def run_again(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """The same in a replay."""
+        try:
+            return await coroutine
+        except Exception as raised:
+            if not self.keeps(raised):
+                raise
+            return None
+
+    def close(self) -> None:
+        """Nobody will run it any more."""
+        with suppress(Exception):
+            self.request.coroutine.close()
+
+
+async def made_again(world: Any, calls: Sequence[Call[Any]]) -> None:
+    """The story that makes the same calls: each when those have returned that had when it was made.
+
+    Raises:
+        UsageError: a call cannot be made again.
+    """
+    outside = Outside()
+    roots, tasks = [world], list[Task[Any]]()
+    for call in calls:
+        for number in call.after:
+            roots.append(await join(tasks[number]))  # noqa: PERF401 -- no await in a comprehension
+        await outside.call()
+        if call.make is None:
+            raise call.reason or UsageError(f"{call.request.name} cannot be called again.")
+        tasks.append(await start(call.spawned(call.run_again(call.make(roots)))))
+
+
+class ServedRuntime(LiveRuntime):
+    """A live run that is open to calls from outside as long as a block of the host's program lasts.
+
+    Timers that are due fire while the block does something else.  Once the run is broken every call that waits raises
+    the bug, the rest of the block is cancelled, and `outcome` says what it was.
+
+    Args:
+        options: of `LiveRuntime`.
+
+    Attributes:
+        calls: all that were made.
+        outcome: how it ended, if it did not end well.
+        told: what callers were given because it had ended.
+        waiting: who waited for whom when the block raised something and nothing else could move.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(autojump=True, **options)
+        self.calls: list[Call[Any]] = []
+        self.outcome: Outcome | None = None
+        self.told: list[BaseException] = []
+        self.waiting = ""
+        self._outside = Outside()
+        self._known: list[Any] = []
+        self._surveyor = Surveyor(self._known)
+        self._returned: list[int] = []
+        self._mistake: ForeignAwait | None = None
+        self._at_rest: Callable[[], None] | None = None
+        self._settlers = 0
+        self._settled: anyio.Event
+        self._host: _Host
+
+    # -- the block -------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def serve(
+        self, world: Any, *, daemons: Sequence[Spawn[Any]] = (), at_rest: Callable[[], None] | None = None
+    ) -> AsyncIterator[None]:
+        """Be there for calls; when the block is left without an exception settle, and look at what is left.
+
+        Whatever happens, no task is left behind.  What the block raises comes out as it is; look at `outcome` first.
+
+        Args:
+            world: where the arguments of calls are looked for, so that they can be made again.
+            daemons: paths that are there from the start.
+            at_rest: looks at the settled world; raises `KernelBug`.
+        """
+        self._known.append(world)
+        self._at_rest = at_rest
+        self._nudge = anyio.Event()
+        thrown: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                for request in daemons:
+                    self._start(request, None)
+                self._host = _Host(len(self.paths), self._roots)
+                self._roots += 1
+                self.paths.append(self._host)
+                self._wake_host()
+                group.start_soon(self._keep)
+                try:
+                    yield
+                    await self.settle()
+                except BaseException as raised:
+                    thrown = raised
+                    self.waiting = self._stuck()
+                    raise
+                finally:
+                    self._over = True  # what others raise from here on, they do because they are cancelled
+                group.cancel_scope.cancel()
+        except BaseExceptionGroup as several:
+            if thrown is None or any(one is not thrown for one in several.exceptions):
+                # Paths and operations never raise through their tasks; this is Ctrl-C, or the host's own trouble.
+                raise first(several) from None
+        finally:
+            self._over = True
+            self._end()
+            self._close()
+            for call in self.calls:
+                call.close()
+        if thrown is not None and not isinstance(thrown, anyio.get_cancelled_exc_class()):
+            raise thrown
+
+    async def _keep(self) -> None:
+        """Keep time until the run is broken, or the block is left."""
+        while True:
+            await self._keep_time()
+            if not self._stopping:
+                self._look(self._at_rest)
+            if self._failures or self._bounded:
+                break
+            self._rested()
+        self._over = True
+        self._end()
+        self._group.cancel_scope.cancel()
+
+    def _end(self) -> None:
+        """Nothing is delivered any more: say why, to all who wait."""
+        if self.outcome is None and self._mistake is None and (self._failures or self._bounded):
+            try:
+                self.outcome = self._outcome()
+            except ForeignAwait as mistake:
+                self._mistake = mistake
+        for call in self.calls:
+            call.over.set()
+        if self._settlers:
+            self._settled.set()
+
+    def _ended(self) -> Exception:
+        """What somebody gets who asks for something that will not come any more."""
+        error: Exception
+        bug = self.outcome.bug if self.outcome is not None else None
+        if bug is not None:
+            error = KernelBug(bug.kind, bug.message, clause=bug.clause, about=bug.about)
+        elif self._mistake is not None:
+            error = ForeignAwait(*self._mistake.args)
+        elif self._bounded:
+            error = MachineOff(
+                f"the machine has made {self.steps_max} steps, as many as it may.\n  Give it more: steps_max=..."
+            )
+        else:
+            error = MachineOff("the machine is off: its block was left.\n  Call it inside of: async with ...")
+        self.told.append(error)
+        return error
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def enter(self, request: Spawn[T], *, waited_for: bool) -> Call[T]:
+        """Start a path from outside: a step of whoever is there.
+
+        Args:
+            request: the path.
+            waited_for: whoever calls will get what it raises.
+
+        Raises:
+            KernelBug: the run is broken.
+            MachineOff: it is over.
+            UsageError: that is no path that could be started.
+        """
+        if frame_of(request.coroutine) is None:
+            raise UsageError(
+                f"expected a path that has not begun, found {request.coroutine!r}.\n"
+                "  Call the path's function here: call(kmem_cache_alloc(cpu, cache))"
+            )
+        if self._over:
+            request.coroutine.close()
+            raise self._ended()
+        call = Call(request, waited_for=waited_for)
+        call.number = len(self.calls)
+        call.after, self._returned = self._returned, []
+        self.calls.append(call)
+        try:
+            call.make = self._surveyor.recipe(request.coroutine)
+        except UsageError as reason:
+            call.reason = reason
+        if not self._stopping:
+            self._busy += 1
+            self._execute(self._host, (CALL, self._outside, ()))
+        if not self._stopping:
+            self._busy -= 1
+            self._start(call.spawned(call.run()), self._host)
+        return call
+
+    async def result(self, call: Call[T]) -> T:
+        """Wait for what comes of a call.  Whoever is cancelled leaves the path alone, and it goes on.
+
+        Raises:
+            KernelBug: the run is broken.
+            MachineOff: it is over.
+            Exception: what the path raised, if that is for whoever has called.
+        """
+        try:
+            await call.over.wait()
+        except BaseException:
+            if call.raised is None or call.known:
+                call.abandoned = not call.returned
+                raise
+        if not call.returned:
+            raise self._ended()
+        self._learn(call)
+        if call.raised is not None:
+            raise call.raised
+        result: T = call.result
+        return result
+
+    def _learn(self, call: Call[Any]) -> None:
+        """Somebody outside knows what came of a call: calls from here on come after it, and may make use of it."""
+        if not call.known:
+            call.known = True
+            self._returned.append(call.number)
+            self._known.append(call.result)
+
+    # -- rest ------------------------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Wait until nothing moves any more, as at the end of the run, and look at what is left.
+
+        Raises:
+            KernelBug: it is broken.
+            MachineOff: it is over.
+        """
+        if self._over:
+            raise self._ended()
+        if not self._settlers:
+            self._settled = anyio.Event()
+            self._hosted_now -= 1
+            self._alive -= 1
+            self._rest()
+        self._settlers += 1
+        settled = self._settled
+        try:
+            await settled.wait()
+        except BaseException:
+            if not settled.is_set():
+                self._settlers -= 1
+                if not self._settlers:
+                    self._wake_host()
+            raise
+        if self.outcome is not None or self._mistake is not None:
+            raise self._ended()
+
+    def _rested(self) -> None:
+        """Nothing moves, and nothing is wrong: whoever waited for that goes on."""
+        for call in self.calls:
+            if call.returned:
+                self._learn(call)
+        self._settlers = 0
+        self._wake_host()
+        self._settled.set()
+
+    def _wake_host(self) -> None:
+        """From here on somebody outside may call, and time waits for them."""
+        self._act = 1
+        self._busy += 1
+        self._hosted_now += 1
+        self._alive += 1
+        self._nudge.set()
+
+    def _stuck(self) -> str:
+        """Who waits for whom when nothing can move but the host; empty when something can."""
+        if self._busy > self._hosted_now or self._timers or self._stopping:
+            return ""
+        try:
+            self._hung()
+        except KernelBug as deadlock:
+            return deadlock.message
+        return ""
