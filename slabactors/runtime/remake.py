@@ -57,6 +57,28 @@ class _Step:
         return holder[self.position]
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From a root to an object of the world."""
+
+    number: int
+    steps: tuple[_Step, ...]
+
+    def follow(self, roots: Sequence[Any]) -> Any:
+        """What is there."""
+        found = roots[self.number]
+        for step in self.steps:
+            found = step.take(found)
+        return found
+
+    def leads_to(self, wanted: Any, roots: Sequence[Any]) -> bool:
+        """Whether an object is still there."""
+        try:
+            return self.follow(roots) is wanted
+        except (AttributeError, IndexError, KeyError):
+            return False
+
+
 def _held(holder: Any) -> Iterator[tuple[_Step, Any]]:
     """What an object holds, and how to get there."""
     if isinstance(holder, Mapping):
@@ -85,11 +107,23 @@ class Surveyor:
     """Finds objects of a live world, and writes down how the path that got them can be made again.
 
     Args:
-        roots: where to begin: the world, then what came of earlier paths; the caller appends to it.
+        world: where to begin.
+
+    Attributes:
+        roots: the world, and then what came of earlier paths; see `add`.
     """
 
-    def __init__(self, roots: list[Any]) -> None:
-        self._roots = roots
+    def __init__(self, world: Any) -> None:
+        self.roots: list[Any] = []
+        self._numbers: dict[int, int] = {}
+        self._ways: dict[int, _Way] = {}
+        self._strangers: dict[int, Any] = {}
+        self.add(world)
+
+    def add(self, root: Any) -> None:
+        """Another root."""
+        self._numbers.setdefault(id(root), len(self.roots))
+        self.roots.append(root)
 
     def recipe(self, coroutine: Any) -> Make:
         """How to make the path again that a coroutine is which has not begun.
@@ -127,10 +161,7 @@ class Surveyor:
         """How to find a value again, or to make it again."""
         if isinstance(value, ATOMS):
             return lambda _: value
-        where = self._where(value)
-        if where is not None:
-            return where
-        if isinstance(value, (list, tuple, set, frozenset)) and type(value) in (list, tuple, set, frozenset):
+        if type(value) in (list, tuple, set, frozenset):
             kind, members = type(value), [self._value(member) for member in value]
             return lambda roots: kind([member(roots) for member in members])
         if type(value) is dict:
@@ -144,29 +175,55 @@ class Surveyor:
         if isinstance(value, types.MethodType):
             owner, name = self._value(value.__self__), value.__func__.__name__
             return lambda roots: getattr(owner(roots), name)
-        if isinstance(value, types.FunctionType) and value.__closure__:
-            free = dict(zip(value.__code__.co_freevars, (_content(cell) for cell in value.__closure__), strict=True))
-            return self._function(value.__code__, value.__globals__, value.__defaults__, free)
-        self._refuse_part_of_the_world(value)
+        if isinstance(value, types.FunctionType):
+            return self._closure(value)
+        way = self._way(value)
+        if way is not None:
+            return way.follow
+        self._strangers[id(value)] = value
         return lambda _: value
 
-    def _where(self, wanted: Any) -> Make | None:
-        """The way from a root to an object of the world; the shortest one, from the oldest root."""
-        for number, root in enumerate(self._roots):
-            if root is wanted:
-                return lambda roots: roots[number]
-        seen = {id(root) for root in self._roots}
-        queue: deque[tuple[Any, int, tuple[_Step, ...]]] = deque(
-            (root, number, ()) for number, root in enumerate(self._roots) if not _opaque(root)
-        )
-        while queue and len(seen) < LOOKED_AT_MAX:
-            holder, number, way = queue.popleft()
-            for step, value in _held(holder):
-                if value is wanted:
-                    return _follow(number, (*way, step))
-                if id(value) not in seen and not _opaque(value):
-                    seen.add(id(value))
-                    queue.append((value, number, (*way, step)))
+    def _closure(self, function: types.FunctionType) -> Make:
+        """How to make a nested function again."""
+        if not function.__closure__:
+            return lambda _: function
+        names = function.__code__.co_freevars
+        free = {name: _content(cell) for name, cell in zip(names, function.__closure__, strict=True)}
+        return self._function(function.__code__, function.__globals__, function.__defaults__, free)
+
+    def _way(self, wanted: Any) -> _Way | None:
+        """The way from a root to an object of the world; None for what is no part of it.
+
+        Raises:
+            UsageError: it holds something of the world, and is no part of it.
+        """
+        number = self._numbers.get(id(wanted))
+        if number is not None:
+            return _Way(number, ())
+        if id(wanted) in self._strangers:
+            return None
+        way = self._ways.get(id(wanted))
+        if way is None or not way.leads_to(wanted, self.roots):  # things move: the newest cache is the first of a list
+            way = self._search(wanted)
+            if way is None:
+                self._refuse_part_of_the_world(wanted)
+                return None
+            self._ways[id(wanted)] = way
+        return way
+
+    def _search(self, wanted: Any) -> _Way | None:
+        """The shortest way from the oldest root that has one."""
+        seen = set(self._numbers)
+        for number, root in enumerate(self.roots):
+            queue: deque[tuple[Any, tuple[_Step, ...]]] = deque([] if _opaque(root) else [(root, ())])
+            while queue and len(seen) < LOOKED_AT_MAX:
+                holder, steps = queue.popleft()
+                for step, value in _held(holder):
+                    if value is wanted:
+                        return _Way(number, (*steps, step))
+                    if id(value) not in seen and not _opaque(value):
+                        seen.add(id(value))
+                        queue.append((value, (*steps, step)))
         return None
 
     def _refuse_part_of_the_world(self, stranger: Any) -> None:
@@ -174,7 +231,7 @@ class Surveyor:
         queue, seen = deque([stranger]), {id(stranger)}
         while queue and len(seen) < REACH_MAX:
             holder = queue.popleft()
-            if isinstance(holder, Actor) or any(holder is root for root in self._roots):
+            if isinstance(holder, Actor) or id(holder) in self._numbers:
                 raise UsageError(
                     f"{stranger!r} cannot be found again in another run, though it holds something of this one.\n"
                     "  Give a path the objects themselves, as earlier paths returned them."
@@ -199,13 +256,3 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # a name that has not been bound yet
         return None
-
-
-def _follow(number: int, way: Sequence[_Step]) -> Make:
-    def find(roots: Sequence[Any]) -> Any:
-        found = roots[number]
-        for step in way:
-            found = step.take(found)
-        return found
-
-    return find

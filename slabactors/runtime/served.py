@@ -162,14 +162,13 @@ class ServedRuntime(LiveRuntime):
         self.told: list[BaseException] = []
         self.waiting = ""
         self._outside = Outside()
-        self._known: list[Any] = []
-        self._surveyor = Surveyor(self._known)
         self._returned: list[int] = []
         self._mistake: ForeignAwait | None = None
         self._at_rest: Callable[[], None] | None = None
         self._settlers = 0
         self._settled: anyio.Event
         self._host: _Host
+        self._surveyor: Surveyor
 
     # -- the block -------------------------------------------------------------------------------------------------
 
@@ -186,7 +185,7 @@ class ServedRuntime(LiveRuntime):
             daemons: paths that are there from the start.
             at_rest: looks at the settled world; raises `KernelBug`.
         """
-        self._known.append(world)
+        self._surveyor = Surveyor(world)
         self._at_rest = at_rest
         self._nudge = anyio.Event()
         thrown: BaseException | None = None
@@ -330,7 +329,7 @@ class ServedRuntime(LiveRuntime):
         if not call.known:
             call.known = True
             self._returned.append(call.number)
-            self._known.append(call.result)
+            self._surveyor.add(call.result)
 
     # -- rest ------------------------------------------------------------------------------------------------------
 
