@@ -17,6 +17,8 @@ from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import CHOOSE, Decision, Observer, Step, TimePolicy
 from slabactors.runtime.tripwires import guarded
 
+__all__ = ["Fair", "ReplayStrategy", "Tail", "record", "replay"]
+
 NAMED_MAX: Final = 6
 """How many of the enabled paths a refusal names."""
 

@@ -25,11 +25,11 @@ PUBLIC = {
         "kernel.cpu", "kernel.jiffies", "kernel.locking", "kernel.rcu", "kernel.workqueue",
     ],
     "Lifecycles": ["lifecycle", "lifecycle.v5"],
-    "Search": ["testing", "report.finding", "explore.finding"],
+    "Search": ["testing", "live", "report.finding", "explore.finding"],
     "Read what a run left": ["trace.reader", "trace.query", "trace.sql", "trace.log"],
     "Read a machine": ["mm.slabinfo", "mm.sysfs_slab", "mm.memcg_files"],
     "Searches and drivers of your own": [
-        "explore.verify", "explore.strategy", "explore.program", "explore.footprints",
+        "explore.verify", "explore.strategy", "explore.replay", "explore.program", "explore.footprints",
         "runtime.simulated", "runtime.sequential", "runtime.live", "runtime.step",
     ],
     "Errors": ["errors"],
