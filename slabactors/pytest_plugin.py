@@ -145,13 +145,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if testing is None or call.excinfo is None:
         return
     raised: Any = call.excinfo.value
-    failures = _failures(raised, testing.Failed)
+    failures: list[Any] = _failures(raised, testing.Failed)
     report = outcome.get_result()
     for failed in failures:
         if failed.text:
             report.sections.append(("slabactors", failed.text))
-    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
-        raised = raised.exceptions[0]  # that of a nursery around the test
+    raised = _alone(raised)
     if raised in failures and raised.text:
         # What a test asserted is shown as pytest shows it; our own lines in between help nobody.
         cause = raised.__cause__
@@ -160,6 +159,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr = (
             str(raised) if cause is None else item.repr_failure(pytest.ExceptionInfo.from_exception(cause))
         )
+
+
+def _alone(raised: Any) -> Any:
+    """What a test has failed with, out of the group of a nursery around the test."""
+    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
+    return raised
 
 
 def _failures(raised: BaseException, kind: type[Any]) -> list[Any]:

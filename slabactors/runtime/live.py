@@ -244,8 +244,8 @@ class LiveRuntime:
         self._alive = 0
         # Paths that run or wait for the host, messages on their way, replies on their way.  A path that asks hands its
         # share on to the message and gets it back with the reply, so that the common case counts nothing.
-        self._busy = 0
-        self._hosted_now = 0
+        self._busy: int = 0
+        self._hosted_now: int = 0
         self._failures: list[_Failure] = []
         self._stopping = False
         self._over = False
