@@ -62,6 +62,13 @@ class KmemCacheCpu(Actor):
 
     # -- allocate --------------------------------------------------------------------------------------------------
 
+    def _go_slowly(self) -> Slab | None:
+        """The slow path begins: interrupts off, and the slab that it looks into first."""
+        self.irqs_off = True
+        if self.page is None:
+            self._pop_partial()
+        return self.page
+
     def _has_object(self) -> bool:
         return bool(self.freelist)
 
@@ -79,10 +86,7 @@ class KmemCacheCpu(Actor):
         if self.freelist:
             assert self.page is not None
             return SlabObject(self.page, self.freelist.pop())
-        self.irqs_off = True
-        if self.page is None:
-            self._pop_partial()
-        return self.page
+        return self._go_slowly()
 
     def _has_object_on(self, node: int) -> bool:
         return bool(self.freelist) and self.page is not None and self.page.node == node
@@ -97,10 +101,7 @@ class KmemCacheCpu(Actor):
         if self._has_object_on(node):
             assert self.page is not None
             return SlabObject(self.page, self.freelist.pop())
-        self.irqs_off = True
-        if self.page is None:
-            self._pop_partial()
-        return self.page
+        return self._go_slowly()
 
     @operation(guard=_irqs_on, reads="page irqs_off", writes="freelist")
     def alloc_many(self, count: int) -> list[SlabObject]:
