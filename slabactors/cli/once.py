@@ -23,7 +23,7 @@ from slabactors.report.words import counted
 from slabactors.runtime.step import Ending, Outcome, TimePolicy
 from slabactors.runtime.tripwires import tripwires
 from slabactors.scenario import BoundScenario, LiveExecution, find
-from slabactors.trace.log import RunLog
+from slabactors.trace.log import RunLog, broke_at
 
 
 @contextmanager
@@ -44,22 +44,9 @@ def write_end(log: RunLog, outcome: Outcome, machine: Machine) -> None:
         kind=bug.kind if bug is not None else None,
         message=bug.message if bug is not None else None,
         signature=signature(outcome) if bug is not None else None,
-        broke=_broke(outcome),
+        broke=broke_at(outcome),
         caches=caches_of(machine),
     )
-
-
-def _broke(outcome: Outcome) -> dict[str, Any] | None:
-    """The step at which a run broke, which no observer has seen."""
-    if outcome.culprit is None or outcome.operation is None or outcome.actor is None:
-        return None
-    return {
-        "path": outcome.culprit.key,
-        "lane": outcome.culprit.lane,
-        "actor": outcome.actor.name,
-        "operation": outcome.operation.name,
-        "does": outcome.operation.expression,
-    }
 
 
 def caches_of(machine: Machine) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import msgspec
 from slabactors.actors import Actor
 from slabactors.errors import OutputError
 from slabactors.runtime.causes import Causes
-from slabactors.runtime.step import Ending, Step
+from slabactors.runtime.step import Ending, Outcome, Step
 from slabactors.trace.render import plain
 
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list | tuple | dict | set | frozenset) and len(value) > CELLS_SHOWN:
         return f"{len(value)} elements"
     return plain(value)
+
+
+def broke_at(outcome: Outcome) -> dict[str, str] | None:
+    """The step at which a run broke, which no observer has seen."""
+    if outcome.culprit is None or outcome.operation is None or outcome.actor is None:
+        return None
+    return {
+        "path": outcome.culprit.key,
+        "lane": outcome.culprit.lane,
+        "actor": outcome.actor.name,
+        "operation": outcome.operation.name,
+        "does": outcome.operation.expression,
+    }
 
 
 class StepFields:

@@ -13,9 +13,9 @@ from slabactors.explore.replay import replay
 from slabactors.explore.shrink import Shrunken
 from slabactors.machine import Machine
 from slabactors.report.html.before import first_values
-from slabactors.runtime.step import Outcome, Step
+from slabactors.runtime.step import Step
 from slabactors.scenario import BoundScenario, find, shipped
-from slabactors.trace.log import StepFields, cells_of
+from slabactors.trace.log import StepFields, broke_at, cells_of
 from slabactors.trace.race_table import immediate
 from slabactors.trace.reader import EndLine, LogReader, RunLine, StepLine
 
@@ -87,25 +87,14 @@ def of_finding(program: BoundScenario, again: Shrunken) -> Recording:
     outcome = execution.outcome
     if outcome.culprit is not None:
         if len(steps) < len(again.history.events):
-            steps.append(_broken(steps, **_place(outcome)))
+            place = broke_at(outcome)
+            assert place is not None
+            steps.append(_broken(steps, **place))
             met = [steps[index].step for index in immediate(again.history.events, again.history.events[-1])]
             steps[-1].causes.extend(met)
             steps[-1].causes.sort()
         broke = len(steps) - 1
     return Recording(steps, watch.initial, True, watch.owners, watch.caches, broke)
-
-
-def _place(outcome: Outcome) -> dict[str, str]:
-    assert outcome.culprit is not None
-    assert outcome.operation is not None
-    assert outcome.actor is not None
-    return {
-        "path": outcome.culprit.key,
-        "lane": outcome.culprit.lane,
-        "actor": outcome.actor.name,
-        "operation": outcome.operation.name,
-        "does": outcome.operation.expression,
-    }
 
 
 def _broken(steps: list[StepLine], *, path: str, lane: str, actor: str, operation: str, does: str) -> StepLine:
