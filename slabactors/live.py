@@ -31,7 +31,7 @@ from slabactors.explore.finding import signature
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import SETTLE_JIFFIES, Machine
 from slabactors.report.finding import Report
-from slabactors.report.shrinking import LIVE, SeenLive, reports_of, shorten_live
+from slabactors.report.shrinking import LIVE, SeenLive, reports_of, shorten_decisions
 from slabactors.runtime.served import Call, ServedRuntime, made_again
 from slabactors.runtime.step import Decision, Outcome
 from slabactors.scenario import BoundScenario, scenario
@@ -233,7 +233,7 @@ def _reports(machine: LiveMachine, name: str, bug: KernelBug, seed: int) -> list
     """
     program = machine.program()
     found = [SeenLive(name, 0, machine.decisions(), bug.kind, bug.message)]
-    shorten, fewest = partial(shorten_live, program), Fewest(program)
+    shorten, fewest = partial(shorten_decisions, program), Fewest(program)
     reasons: list[str] = []
     reports = reports_of(
         program, found, shorten, fewest, strategy=LIVE, seed=seed, seconds=SHRINKING_SECONDS, note=reasons.append

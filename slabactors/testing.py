@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast, overload
@@ -22,16 +22,15 @@ from typing import Any, Protocol, cast, overload
 from slabactors.errors import ReplayDiverged, UsageError
 from slabactors.explore.campaign import Found, SearchResult, search_until_broken
 from slabactors.explore.dpor import Statistics
-from slabactors.explore.fewest import Budget, Fewest
+from slabactors.explore.fewest import Fewest
 from slabactors.explore.finding import Finding, file_name, load, save
 from slabactors.explore.finding import signature as signature_of
-from slabactors.explore.proved import Proved
-from slabactors.explore.shrink import Shrunken, replayed, shrink, shrink_schedule
+from slabactors.explore.shrink import replayed
 from slabactors.explore.verify import Verification
 from slabactors.explore.verify import verify as verify_program
 from slabactors.kernel.jiffies import HZ
-from slabactors.report.finding import Report, lines_of
-from slabactors.report.shrinking import make_finding, reports_of
+from slabactors.report.finding import Report, lines_of, replay_line
+from slabactors.report.shrinking import make_finding, reports_of, shorten_decisions, shorten_record
 from slabactors.report.words import counted
 from slabactors.scenario import BoundScenario, Machine, Scenario, find
 from slabactors.scenario import scenario as make_scenario
@@ -80,9 +79,9 @@ class Failed(AssertionError):
         return self._text
 
 
-def text_of(reports: Sequence[Report]) -> str:
-    """Some reports for a person."""
-    return "\n\n".join("\n".join(lines_of(report)) for report in reports)
+def text_of(reports: Sequence[Report], again: Callable[[Path], str] = replay_line) -> str:
+    """Some reports for a person; ``again`` says what to type to see a finding's file again."""
+    return "\n\n".join("\n".join(lines_of(report, again)) for report in reports)
 
 
 @dataclass(slots=True)
@@ -190,34 +189,23 @@ class _Search:
         for result in search_until_broken(program, strategy=self.strategy, seed=seed, runs=self.runs or 1000):  # noqa: B007
             yield None
 
-        def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
-            return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)
-
-        found = list(result.found.values())
-        reports = []
-        for report in reports_of(program, found, shorten, Fewest(program), strategy=self.strategy, seed=seed):
-            reports.append(report)
-            yield None
+        bugs, shorten = list(result.found.values()), functools.partial(shorten_record, program)
+        reports = yield from _shrunken(
+            reports_of(program, bugs, shorten, Fewest(program), strategy=self.strategy, seed=seed)
+        )
         yield Searched(result.verdict, result.executions, result.deliveries, result.seconds, False, seed, reports)
 
     def _verify(self) -> Iterator[Searched | None]:
         program = self.program
-        time = program.scenario.time
         result = Verification(Statistics())
         for result in verify_program(program, search="auto", runs=self.runs):  # noqa: B007 -- the last one counts
             yield None
 
-        def shorten(found: Proved, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
-            schedule = shrink_schedule(
-                program, found.decisions, found.signature, budget=budget, fewest=fewest, time=time
-            )
-            return schedule, len(found.decisions)
-
-        reports = []
         bugs = list(result.found.values())
-        for report in reports_of(program, bugs, shorten, Fewest(program), strategy=result.search, seed=0):
-            reports.append(report)
-            yield None
+        shorten = functools.partial(shorten_decisions, program, time=program.scenario.time)
+        reports = yield from _shrunken(
+            reports_of(program, bugs, shorten, Fewest(program), strategy=result.search, seed=0)
+        )
         statistics = result.statistics
         yield Searched(
             result.verdict,
@@ -228,6 +216,15 @@ class _Search:
             self.seed,
             reports,
         )
+
+
+def _shrunken(reports: Iterator[Report]) -> Generator[None, None, list[Report]]:
+    """A turn for each report; all of them."""
+    found = []
+    for report in reports:
+        found.append(report)
+        yield None
+    return found
 
 
 def _finish(search: _Search) -> Searched:
@@ -508,10 +505,7 @@ def _searched(search: _Search, session: Session | None) -> None:
             report.file = session.directory / file_name(report.finding)
             save(report.finding, report.file)
     first = result.reports[0]
-    text = result.text
-    if session is not None and first.file is not None:
-        for report in result.reports:
-            text = text.replace(f"slabactors replay {report.file}", session.command(cast("Path", report.file)))
+    text = result.text if session is None else text_of(result.reports, session.command)
     raise Failed(_summary(first, result.executions, result.seed), result.reports, text) from _raised(first)
 
 
@@ -536,7 +530,7 @@ def _known(program: BoundScenario, session: Session) -> None:
         if report is None:
             file.unlink(missing_ok=True)
             continue
-        _fail_again(report, session, file)
+        _fail_again(report, session)
 
 
 def _replay(program: BoundScenario, session: Session, file: Path) -> None:
@@ -552,12 +546,12 @@ def _replay(program: BoundScenario, session: Session, file: Path) -> None:
         raise UsageError(f"{file} is of {finding.scenario}, not of {program.scenario.name}.\n  Run that test.")
     report = _again(program, finding, file)
     if report is not None:
-        _fail_again(report, session, file)
+        _fail_again(report, session)
 
 
-def _fail_again(report: Report, session: Session, file: Path) -> None:
+def _fail_again(report: Report, session: Session) -> None:
     __tracebackhide__ = True
-    text = "\n".join(lines_of(report)).replace(f"slabactors replay {file}", session.command(file))
+    text = text_of([report], session.command)
     summary = f"{report.finding.signature}, by a schedule that is known\n{report.finding.message}"
     raise Failed(summary, [report], text) from _raised(report)
 

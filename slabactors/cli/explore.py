@@ -15,11 +15,11 @@ from slabactors.cli.output import Progress, note, say, say_json
 from slabactors.cli.report import interruptible, print_no_bug, print_pipelined, print_report, print_unreached
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError, WorkersLost
-from slabactors.explore.campaign import Found, Plan, SearchResult, search
-from slabactors.explore.fewest import Budget, Fewest
-from slabactors.explore.shrink import Shrunken, shrink
+from slabactors.explore.campaign import Plan, SearchResult, search
+from slabactors.explore.fewest import Fewest
 from slabactors.kernel.jiffies import HZ
 from slabactors.report.finding import Report
+from slabactors.report.shrinking import shorten_record
 from slabactors.report.words import counted
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
@@ -121,13 +121,9 @@ def run_search(
 
 def shrink_all(program: BoundScenario, result: SearchResult, strategy: str, seed: int, *, reduce: bool) -> list[Report]:
     """Shrink every bug; Ctrl-C ends it with the best so far of each, another one with those that are done."""
-
-    def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
-        return shrink(program, found.record, found.signature, budget=budget, fewest=fewest), len(found.record)
-
-    return shrink_each(
-        program, list(result.found.values()), shorten, Fewest(program), strategy=strategy, seed=seed, reduce=reduce
-    )
+    bugs = list(result.found.values())
+    shorten = partial(shorten_record, program)
+    return shrink_each(program, bugs, shorten, Fewest(program), strategy=strategy, seed=seed, reduce=reduce)
 
 
 def as_json(

@@ -22,7 +22,7 @@ from slabactors.cli.shrinking import shrink_each
 from slabactors.explore.fewest import Fewest
 from slabactors.explore.finding import check_directory, signature
 from slabactors.report.finding import Report
-from slabactors.report.shrinking import LIVE, SeenLive, shorten_live
+from slabactors.report.shrinking import LIVE, SeenLive, shorten_decisions
 from slabactors.report.words import counted
 from slabactors.runtime.step import Ending
 from slabactors.scenario import BoundScenario, LiveExecution
@@ -140,7 +140,7 @@ def _reports(program: BoundScenario, options: LiveOptions, soaked: Soaked) -> li
     return shrink_each(
         program,
         list(soaked.found.values()),
-        partial(shorten_live, program),
+        partial(shorten_decisions, program),
         Fewest(program),
         strategy=LIVE,
         seed=options.seed,

@@ -16,13 +16,12 @@ from slabactors.cli.report import interruptible, print_pipelined, print_report, 
 from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import UsageError, WorkersLost
 from slabactors.explore.bounded import Bounded, BoundedResult, DelayBounded, PreemptionBounded, search_bounded
-from slabactors.explore.campaign import Found, SearchResult
+from slabactors.explore.campaign import SearchResult
 from slabactors.explore.dpor import Statistics
-from slabactors.explore.fewest import Budget, Fewest
-from slabactors.explore.proved import Proved
-from slabactors.explore.shrink import Shrunken, shrink, shrink_schedule
+from slabactors.explore.fewest import Fewest
 from slabactors.explore.verify import Verification, verify
 from slabactors.report.finding import Report
+from slabactors.report.shrinking import shorten_decisions, shorten_record
 from slabactors.report.words import counted
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find
@@ -128,15 +127,10 @@ def explored(
 
 def shrunken_reports(program: BoundScenario, result: Verification, time: TimePolicy, *, reduce: bool) -> list[Report]:
     """Shrink every bug; one that no ordinary run can show is told as it was found."""
-
-    def shorten(found: Proved, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
-        shrunken = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest, time=time)
-        return shrunken, len(found.decisions)
-
+    bugs = list(result.found.values())
+    shorten = partial(shorten_decisions, program, time=time)
     fewest = Fewest(program, time=time)
-    return shrink_each(
-        program, list(result.found.values()), shorten, fewest, strategy=result.search, seed=0, time=time, reduce=reduce
-    )
+    return shrink_each(program, bugs, shorten, fewest, strategy=result.search, seed=0, time=time, reduce=reduce)
 
 
 def as_json(program: BoundScenario, result: Verification, reports: list[Report], time: TimePolicy) -> dict[str, Any]:
@@ -229,12 +223,8 @@ def bounded_reports(
     program: BoundScenario, searched: BoundedResult, time: TimePolicy, by: type[Bounded], *, reduce: bool
 ) -> list[Report]:
     """Shrink every bug of a search within bounds; one by preemptions has proved already how few each needs."""
-
-    def shorten(found: Found, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
-        shrunken = shrink(program, found.record, found.signature, budget=budget, fewest=fewest, time=time)
-        return shrunken, len(found.record)
-
     found = list(searched.result.found.values())
+    shorten = partial(shorten_record, program, time=time)
     fewest = Fewest.of(program, searched, time=time) if by is PreemptionBounded else Fewest(program, time=time)
     return shrink_each(program, found, shorten, fewest, strategy=by.name, seed=0, time=time, reduce=reduce)
 

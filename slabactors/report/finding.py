@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,18 @@ class Report:
         }
 
 
-def lines_of(report: Report) -> list[str]:
-    """A report for a person; what comes after the first line is indented."""
+def replay_line(file: Path) -> str:
+    """What to type to see the finding of a file again."""
+    return f"slabactors replay {file}"
+
+
+def lines_of(report: Report, again: Callable[[Path], str] = replay_line) -> list[str]:
+    """A report for a person; what comes after the first line is indented.
+
+    Args:
+        report: of one bug.
+        again: says what to type to see a finding's file again.
+    """
     finding = report.finding
     lines = [
         finding.signature,
@@ -86,7 +97,7 @@ def lines_of(report: Report) -> list[str]:
     lines.append("")
     lines += [f"   {line}" for line in report.table.render().splitlines()]
     if report.file is not None:
-        lines += ["", f"   see it again: slabactors replay {report.file}"]
+        lines += ["", f"   see it again: {again(report.file)}"]
     return lines
 
 

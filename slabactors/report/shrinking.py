@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from slabactors.errors import ForeignAwait, ForeignCall, Kind, NondeterminismError, ReplayDiverged
+from slabactors.explore.campaign import Found
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Choice, Finding
 from slabactors.explore.lasso import lasso
 from slabactors.explore.racing import RacingPair, decisive, racing_pairs
-from slabactors.explore.shrink import Shrunken, shrink_schedule
+from slabactors.explore.shrink import Shrunken, shrink, shrink_schedule
 from slabactors.explore.simplify import Simplifier
 from slabactors.kernel.jiffies import HZ
 from slabactors.report.finding import Report
@@ -121,17 +122,37 @@ class SeenLive:
     count: int = 1
 
 
-def shorten_live(program: BoundScenario, found: SeenLive, budget: Budget, fewest: Fewest) -> tuple[Shrunken, int]:
-    """The best schedule of a bug that a live run has shown; for `reports_of`.
+class Decided(Seen, Protocol):
+    """A distinct bug that was seen with its schedule."""
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The schedule of the run that showed it."""
+        ...
+
+
+def shorten_record(
+    program: BoundScenario, found: Found, budget: Budget, fewest: Fewest, *, time: TimePolicy | None = None
+) -> tuple[Shrunken, int]:
+    """The best schedule of a bug that a search has kept the choices of; for `reports_of`.
 
     Args:
         program: what was run.
         found: the bug.
         budget: what it may cost.
         fewest: what schedules of the program with few preemptions show.
+        time: the policy under which it was found, if not the program's own.
     """
-    schedule = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest)
-    return schedule, len(found.decisions)
+    shrunken = shrink(program, found.record, found.signature, budget=budget, fewest=fewest, time=time)
+    return shrunken, len(found.record)
+
+
+def shorten_decisions(
+    program: BoundScenario, found: Decided, budget: Budget, fewest: Fewest, *, time: TimePolicy | None = None
+) -> tuple[Shrunken, int]:
+    """As `shorten_record`, of a bug that was seen with its schedule, by a proof or live."""
+    shrunken = shrink_schedule(program, found.decisions, found.signature, budget=budget, fewest=fewest, time=time)
+    return shrunken, len(found.decisions)
 
 
 def _pair(program: BoundScenario, shrunken: Shrunken, wanted: str) -> RacingPair | None:

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from slabactors import cli
-from slabactors.cli import explore as explore_module
 from slabactors.explore import cluster
 from slabactors.explore import shrink as shrink_module
 from slabactors.explore.cluster import connected
 from slabactors.explore.corpus import NAME
 from slabactors.explore.parallel import search_parallel
 from slabactors.explore.verify_parallel import verify_parallel
+from slabactors.report import shrinking as shrinking_module
 from slabactors.scenario import find
 from tests.cli.conftest import PROGRAM, listing, refused
 from tests.explore.test_parallel import alone, ended
@@ -322,7 +322,7 @@ def test_an_interruption_while_shrinking_keeps_what_is_shrunken(command, monkeyp
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(explore_module, "shrink", interrupted)
+        patch.setattr(shrinking_module, "shrink", interrupted)
         said = command(*LINE, "--runs", 500, "--save", "out")
     assert said.code == cli.BUG
     [finding] = said.document["findings"]

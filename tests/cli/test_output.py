@@ -15,6 +15,7 @@ import pytest
 from slabactors import cli
 from slabactors.cli import explore as explore_module
 from slabactors.explore import shrink as shrink_module
+from slabactors.report import shrinking as shrinking_module
 from tests.cli.conftest import PROGRAM, listing, refused
 
 BROKEN = "dead-cache/rmdir-races-last-free"
@@ -298,7 +299,7 @@ def test_an_interruption_while_shrinking_gives_the_best_so_far(command, monkeypa
             signal.raise_signal(signal.SIGINT)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(explore_module, "shrink", interrupted)
+    monkeypatch.setattr(shrinking_module, "shrink", interrupted)
     said = command("explore", BROKEN, "--runs", 500, "--json")
     assert said.code == cli.BUG
     assert said.err == "slabactors: interrupted; the schedules shown are the best so far.\n"
@@ -318,7 +319,7 @@ def test_a_second_interruption_while_shrinking_keeps_what_is_shrunken(command, m
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(explore_module, "shrink", interrupted)
+    monkeypatch.setattr(shrinking_module, "shrink", interrupted)
     said = command("explore", BROKEN, "--runs", 500, "--json")
     assert said.code == cli.BUG
     assert re.fullmatch(r"slabactors: interrupted; 1 of \d distinct bugs are shown\.\n", said.err)
