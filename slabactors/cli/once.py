@@ -55,7 +55,7 @@ def caches_of(machine: Machine) -> list[dict[str, Any]]:
     rows = []
     for cache in machine.caches:
         params = cache.params
-        dead = params is not None and not params.memcg.online
+        dead = params is not None and params.orphaned
         rows.append(
             {
                 "cache": cache.name,
