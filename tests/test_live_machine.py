@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
 
 import anyio
 import pytest
@@ -12,16 +15,19 @@ import trio
 from anyio.lowlevel import checkpoint
 
 from slabactors.actors import parallel, sleep
+from slabactors.calls import program_of
 from slabactors.cli.once import caches_of
-from slabactors.errors import KernelBug, Kind, MachineOff, UsageError
-from slabactors.explore.finding import signature
+from slabactors.errors import FindingFileError, KernelBug, Kind, MachineOff, UsageError
+from slabactors.explore.finding import load, save, signature
 from slabactors.explore.replay import replay
+from slabactors.explore.shrink import replayed
 from slabactors.kernel.jiffies import HZ
 from slabactors.live import Failed, LiveMachine, live_machine
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_shrink
 from slabactors.runtime.step import Ending
 from slabactors.testing import explore_sync
+from slabactors.trace.log import StepFields
 from tests.runtime.test_live import living
 
 BACKENDS = ["asyncio", "trio"]
@@ -621,6 +627,115 @@ def test_what_cannot_be_found_again_is_refused_when_a_replay_is_asked_for():
         run("asyncio", main, False).program()
     with pytest.raises(UsageError, match="awaited something of the event loop"):
         run("asyncio", main, True).program()
+
+
+class Colour(Enum):
+    RED = 1
+
+
+async def uses(machine, *values, **named):
+    """Whatever it is given it uses, so that another value would be another run."""
+    for value in (*values, *named.values()):
+        await machine.slab_mutex.lock()
+        await sleep(int(sha256(repr(value).encode()).hexdigest()[:4], 16))
+        await machine.slab_mutex.unlock()
+
+
+async def awaits(path, task):
+    await path
+    await parallel(task)
+
+
+async def calls_one(machine, make, *arguments):
+    await make(machine, *arguments)
+
+
+def test_a_finding_outlives_the_process_that_has_called(tmp_path):
+    """Every kind of argument that has a counterpart is in its file: the same steps at the same times from there."""
+
+    async def main():
+        async with live_machine(cpus=2) as machine:
+            unit = 3
+
+            async def nested(machine, times=2, *, plus=5):
+                await uses(machine, unit * times + plus)
+
+            def chosen(machine):
+                return uses(machine, "chosen")
+
+            plain = [None, True, -7, 2**70, 1.5, "text", b"bytes", 2j]
+            await machine.call(uses(machine, *plain, (1, [2]), {3}, frozenset("4"), {"five": {6: ()}}))
+            await machine.call(uses(machine, Colour.RED, Kind.ZOMBIE, int, anyio, len, key=kmem_cache_free))
+            await machine.call(calls_one(machine, nested))
+            await machine.call(calls_one(machine, chosen))
+            await machine.call(awaits(uses(machine, 1), machine.cpus[1].task(uses(machine, 2), "task")))
+            cpu0, cpu1 = machine.cpus
+            dentry = await machine.call(kmem_cache_create(cpu0, "dentry", 192))
+            await machine.call(machine.slab_mutex.lock())
+            await machine.call(machine.slab_mutex.unlock())
+            running = machine.start(cpu1.task(kmem_cache_alloc(cpu1, dentry), "alloc"))
+            await machine.settle()
+            obj = await running.wait()
+            await machine.call(kmem_cache_free(cpu0, obj))
+            await machine.call(kmem_cache_free(cpu0, obj))
+
+    with pytest.raises(Failed, match="double-free") as caught:
+        run("asyncio", main)
+    [report] = caught.value.reports
+    save(report.finding, tmp_path / "finding.json")
+    finding = load(tmp_path / "finding.json")
+    here = replayed(program_of(finding), report.shrunken.decisions)
+    assert signature(here.outcome) == report.finding.signature
+    assert (here.outcome.now, here.outcome.deliveries) == (
+        report.shrunken.outcome.now,
+        report.shrunken.outcome.deliveries,
+    )
+
+
+def test_a_file_with_calls_that_are_none_is_refused(tmp_path):
+    """As any damaged file is."""
+
+    async def main():
+        async with live_machine() as machine:
+            await freed_twice(machine)
+
+    with pytest.raises(Failed) as caught:
+        run("asyncio", main)
+    file = tmp_path / "finding.json"
+    save(caught.value.reports[0].finding, file)
+    assert load(file) == caught.value.reports[0].finding
+    file.write_text(file.read_text().replace('"type": "Path"', '"type": "Paths"', 1))
+    with pytest.raises(FindingFileError, match="damaged"):
+        load(file)
+
+
+def test_the_log_tells_where_the_block_waited_for_rest():
+    """And what ``main`` has waited for: a call comes after those whose results were known."""
+    fields, lines = StepFields(), []
+
+    def observer(step):
+        lines.append(fields.of(step))
+
+    observer.about_to_change = fields.about_to_change
+
+    async def main():
+        async with live_machine("repaired", cpus=2, observer=observer) as machine:
+            await race(machine)
+            with anyio.move_on_after(0):
+                await machine.settle()
+            await machine.settle()
+            await machine.call(kmem_cache_create(machine.cpus[0], "inode", 192))
+
+    run("asyncio", main)
+    mine = [line for line in lines if line["path"] == "main.2"]
+    assert [line["operation"] for line in mine] == ["call"] * 7 + ["settle", "settle", "settled", "call"]
+    [begins, _, rest, after] = mine[-4:]
+    last = {line["path"]: line["step"] for line in lines}
+    returned = {step for path, step in last.items() if re.fullmatch(r"main\.2/(rmdir|free)\.\d", path)}
+    assert len(returned) == 2
+    assert returned < set(begins["causes"])
+    assert after["causes"] == [rest["step"]]
+    assert rest["actor"] == "outside"
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------

@@ -1,41 +1,28 @@
 """A live run that others call into: any task of the host's program starts paths in it while it goes on.
 
 Whoever is outside is one path, ``main``, whose code is the host's.  Each call is a step of it, by which the path is
-spawned that the call runs; so the schedule of such a run is one like any other, and replays in the simulator over a
-story that makes the same calls (`made_again`).
+spawned that the call runs, and so are the beginning and the end of waiting until nothing moves; so the schedule of such
+a run is one like any other, and replays in the simulator over a story that takes the same turns
+(`slabactors.runtime.turns.taken_again`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 
-from slabactors.actors import Actor, Spawn, Task, join, operation, operation_of, start
+from slabactors.actors import Operation, Spawn
 from slabactors.errors import ForeignAwait, KernelBug, MachineOff, UsageError
 from slabactors.runtime.live import LivePath, LiveRuntime, first
-from slabactors.runtime.remake import Make, Surveyor, frame_of
-from slabactors.runtime.step import Outcome
+from slabactors.runtime.recipe import Recipe
+from slabactors.runtime.remake import Surveyor, frame_of
+from slabactors.runtime.step import Decision, Outcome, uncaught
+from slabactors.runtime.turns import CALL, LEAVE, SETTLE, SETTLED, Called, Left, Outside, Settled, Settles, Turn
 
 T = TypeVar("T")
-
-
-class Outside(Actor):
-    """Whoever calls from outside: how often they have."""
-
-    def __init__(self) -> None:
-        super().__init__("outside")
-        self.calls = 0
-
-    @operation(writes="calls")
-    def call(self) -> None:
-        """``call``: from here on the path may run that was called."""
-        self.calls += 1
-
-
-CALL: Final = operation_of(Outside.call)
 
 
 class _Nobody:
@@ -65,9 +52,10 @@ class Call(Generic[T]):
 
     Attributes:
         number: which call of the run it is.
+        path: what runs it, once something does.
         abandoned: whoever called was cancelled before the path had come to its end.
-        after: the calls that had returned since the one before this, in their order.
-        make: how to make the path again; None when it cannot be, and `reason` says why.
+        after: the calls that had returned since the turn before this, in their order.
+        recipe: how to call it again; None when that cannot be, and `reason` says why.
         over: it has returned, or never will.
         returned: the path has come to its end: `result`, or else `raised`, is what came of it.
     """
@@ -76,9 +64,10 @@ class Call(Generic[T]):
         self.request = request
         self.waited_for = waited_for
         self.number = -1
+        self.path: LivePath | None = None
         self.abandoned = False
         self.after: list[int] = []
-        self.make: Make | None = None
+        self.recipe: Recipe | None = None
         self.reason: UsageError | None = None
         self.over = anyio.Event()
         self.returned = False
@@ -86,57 +75,34 @@ class Call(Generic[T]):
         self.result: Any = None
         self.raised: Exception | None = None
 
-    def keeps(self, raised: Exception) -> bool:
-        """Whether somebody is there who gets what the path raises; a bug is the machine's own."""
-        return self.waited_for and not self.abandoned and not isinstance(raised, KernelBug)
+    def turn(self) -> Called:
+        """The turn that makes the same call.
 
-    def spawned(self, coroutine: Coroutine[Any, Any, Any]) -> Spawn[Any]:
-        """The request, for a coroutine around the path."""
-        one = self.request
-        return Spawn(coroutine, name=one.name, lane=one.lane, daemon=one.daemon)
+        Raises:
+            UsageError: it cannot be made again.
+        """
+        if self.recipe is None:
+            raise self.reason or UsageError(f"{self.request.name} cannot be called again.")
+        one, heard = self.request, self.waited_for and not self.abandoned
+        return Called(self.recipe, one.name, one.lane, one.daemon, heard, self.after)
 
     async def run(self) -> Any:
         """The path, with somebody who gets what comes of it."""
         try:
             self.result = await self.request.coroutine
         except Exception as raised:
-            if not self.keeps(raised):
+            # A bug is the machine's own, whoever waits.
+            if isinstance(raised, KernelBug) or not self.waited_for or self.abandoned:
                 raise
             self.raised = raised
         self.returned = True
         self.over.set()
         return self.result
 
-    async def run_again(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """The same in a replay."""
-        try:
-            return await coroutine
-        except Exception as raised:
-            if not self.keeps(raised):
-                raise
-            return None
-
     def close(self) -> None:
         """Nobody will run it any more."""
         with suppress(Exception):
             self.request.coroutine.close()
-
-
-async def made_again(world: Any, calls: Sequence[Call[Any]]) -> None:
-    """The story that makes the same calls: each when those have returned that had when it was made.
-
-    Raises:
-        UsageError: a call cannot be made again.
-    """
-    outside = Outside()
-    roots, tasks = [world], list[Task[Any]]()
-    for call in calls:
-        for number in call.after:
-            roots.append(await join(tasks[number]))  # noqa: PERF401 -- no await in a comprehension
-        await outside.call()
-        if call.make is None:
-            raise call.reason or UsageError(f"{call.request.name} cannot be called again.")
-        tasks.append(await start(call.spawned(call.run_again(call.make(roots)))))
 
 
 class ServedRuntime(LiveRuntime):
@@ -150,6 +116,7 @@ class ServedRuntime(LiveRuntime):
 
     Attributes:
         calls: all that were made.
+        things: what their recipes name by number.
         outcome: how it ended, if it did not end well.
         told: what callers were given because it had ended.
         waiting: who waited for whom when the block raised something and nothing else could move.
@@ -162,10 +129,13 @@ class ServedRuntime(LiveRuntime):
         self.told: list[BaseException] = []
         self.waiting = ""
         self._outside = Outside()
+        self._turns: list[Call[Any] | Settles | Settled] = []
         self._returned: list[int] = []
         self._mistake: ForeignAwait | None = None
         self._at_rest: Callable[[], None] | None = None
         self._settlers = 0
+        self._asking = 0
+        """How many of those who wait for rest are in the block, and do not leave it."""
         self._settled: anyio.Event
         self._host: _Host
         self._surveyor: Surveyor
@@ -189,6 +159,7 @@ class ServedRuntime(LiveRuntime):
         self._at_rest = at_rest
         self._nudge = anyio.Event()
         thrown: BaseException | None = None
+        steps = 0
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
@@ -201,13 +172,14 @@ class ServedRuntime(LiveRuntime):
                 group.start_soon(self._keep)
                 try:
                     yield
-                    await self.settle()
+                    await self._settle()
                 except BaseException as raised:
                     thrown = raised
                     self.waiting = self._stuck()
                     raise
                 finally:
                     self._over = True  # what others raise from here on, they do because they are cancelled
+                    steps = len(self.steps)
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as several:
             if thrown is None or any(one is not thrown for one in several.exceptions):
@@ -216,6 +188,8 @@ class ServedRuntime(LiveRuntime):
         finally:
             self._over = True
             self._end()
+            if self.outcome is None:
+                del self.steps[steps:]  # by tasks that were on their way when they were cancelled
             self._close()
             for call in self.calls:
                 call.close()
@@ -264,6 +238,33 @@ class ServedRuntime(LiveRuntime):
         self.told.append(error)
         return error
 
+    # -- what is left of it ----------------------------------------------------------------------------------------
+
+    @property
+    def things(self) -> list[Any]:
+        """Code and objects that the recipes of the turns name by number."""
+        return self._surveyor.things
+
+    def turns(self) -> list[Turn]:
+        """What was done from outside so far.
+
+        Raises:
+            UsageError: a call cannot be made again, or a path has awaited something of the event loop.
+        """
+        if self.hosted:
+            raise UsageError("a path has awaited something of the event loop, which no simulated run can repeat.")
+        return [turn.turn() if isinstance(turn, Call) else turn for turn in self._turns]
+
+    def left(self, raised: BaseException) -> tuple[Left, Decision]:
+        """The turn by which the program outside has raised something of its own, and its place in the schedule.
+
+        Args:
+            raised: what that was.
+        """
+        bug = uncaught(raised, self._host)
+        left = Left(bug.message, bug.clause, self._returned)
+        return left, Decision(self._host.key, LEAVE.name, self._outside.name)
+
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def enter(self, request: Spawn[T], *, waited_for: bool) -> Call[T]:
@@ -288,19 +289,32 @@ class ServedRuntime(LiveRuntime):
             raise self._ended()
         call = Call(request, waited_for=waited_for)
         call.number = len(self.calls)
-        call.after, self._returned = self._returned, []
         self.calls.append(call)
+        call.after = self._take_turn(CALL)
+        self._turns.append(call)
         try:
-            call.make = self._surveyor.recipe(request.coroutine)
+            call.recipe = self._surveyor.recipe(request.coroutine)
         except UsageError as reason:
             call.reason = reason
         if not self._stopping:
-            self._busy += 1
-            self._execute(self._host, (CALL, self._outside, ()))
-        if not self._stopping:
-            self._busy -= 1
-            self._start(call.spawned(call.run()), self._host)
+            call.path = self._start(
+                Spawn(call.run(), name=request.name, lane=request.lane, daemon=request.daemon), self._host
+            )
         return call
+
+    def _take_turn(self, operation: Operation) -> list[int]:
+        """A step of whoever is outside; gives the calls that it comes after and the turn before did not."""
+        after, self._returned = self._returned, []
+        if not self._stopping:
+            for number in after:
+                path = self.calls[number].path
+                assert path is not None
+                self._host.catch_up(path)
+            self._busy += 1
+            self._execute(self._host, (operation, self._outside, ()))
+            if not self._stopping:
+                self._busy -= 1
+        return after
 
     async def result(self, call: Call[T]) -> T:
         """Wait for what comes of a call.  Whoever is cancelled leaves the path alone, and it goes on.
@@ -342,6 +356,16 @@ class ServedRuntime(LiveRuntime):
         """
         if self._over:
             raise self._ended()
+        self._turns.append(Settles(self._take_turn(SETTLE)))
+        self._asking += 1
+        try:
+            await self._settle()
+        finally:
+            self._asking -= 1
+
+    async def _settle(self) -> None:
+        if self._over:
+            raise self._ended()
         if not self._settlers:
             self._settled = anyio.Event()
             self._hosted_now -= 1
@@ -365,9 +389,12 @@ class ServedRuntime(LiveRuntime):
         for call in self.calls:
             if call.returned:
                 self._learn(call)
-        self._settlers = 0
         self._wake_host()
-        self._settled.set()
+        if self._asking:
+            self._turns.append(Settled(self._take_turn(SETTLED)))
+        if not self._stopping:
+            self._settlers = 0
+            self._settled.set()
 
     def _wake_host(self) -> None:
         """From here on somebody outside may call, and time waits for them."""
