@@ -359,6 +359,11 @@ class LiveExecution:
     world: Machine
     decisions: list[Decision]
 
+    @property
+    def steps(self) -> int:
+        """How many operations were delivered, up to the one that broke it."""
+        return sum(decision.value is None for decision in self.decisions)
+
 
 @dataclass(frozen=True, repr=False)
 class BoundScenario:
