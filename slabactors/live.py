@@ -235,12 +235,15 @@ async def live_machine(
 
 def _without(thrown: BaseException | None, told: Sequence[BaseException]) -> BaseException | None:
     """What a block has raised besides what the machine had told it; a cancellation is nothing of the kind."""
+    cancelled = get_cancelled_exc_class()
+
+    def known(one: BaseException) -> bool:
+        return isinstance(one, cancelled) or any(one is other for other in told)
+
     if isinstance(thrown, BaseExceptionGroup):
-        _, rest = thrown.split(lambda one: any(one is other for other in told))
+        _, rest = thrown.split(known)
         return rest
-    if thrown is None or any(thrown is one for one in told) or isinstance(thrown, get_cancelled_exc_class()):
-        return None
-    return thrown
+    return None if thrown is None or known(thrown) else thrown
 
 
 def _failed(machine: LiveMachine, outcome: Outcome, seed: int, session: Session | None) -> Failed:

@@ -8,11 +8,13 @@ a run is one like any other, and replays in the simulator over a story that take
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import RunVar
 
 from slabactors.actors import Operation, Spawn
 from slabactors.errors import ForeignAwait, KernelBug, MachineOff, UsageError
@@ -23,6 +25,15 @@ from slabactors.runtime.step import Decision, Outcome, uncaught
 from slabactors.runtime.turns import CALL, LEAVE, SETTLE, SETTLED, Called, Left, Outside, Settled, Settles, Turn
 
 T = TypeVar("T")
+
+
+def _cancelling() -> int:
+    """How often somebody has asked asyncio to cancel the task at hand; 0 on another event loop."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task is not None else 0
 
 
 class _Nobody:
@@ -136,6 +147,7 @@ class ServedRuntime(LiveRuntime):
         self._settlers = 0
         self._asking = 0
         """How many of those who wait for rest are in the block, and do not leave it."""
+        self._here = RunVar[bool]("whether this is the event loop of the block", False)
         self._settled: anyio.Event
         self._host: _Host
         self._surveyor: Surveyor
@@ -157,9 +169,10 @@ class ServedRuntime(LiveRuntime):
         """
         self._surveyor = Surveyor(world)
         self._at_rest = at_rest
+        here = self._here.set(True)
         self._nudge = anyio.Event()
         thrown: BaseException | None = None
-        steps = 0
+        steps = asked = 0
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
@@ -179,13 +192,19 @@ class ServedRuntime(LiveRuntime):
                     raise
                 finally:
                     self._over = True  # what others raise from here on, they do because they are cancelled
-                    steps = len(self.steps)
+                    steps, asked = len(self.steps), _cancelling()
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as several:
             if thrown is None or any(one is not thrown for one in several.exceptions):
                 # Paths and operations never raise through their tasks; this is Ctrl-C, or the host's own trouble.
                 raise first(several) from None
+        except asyncio.CancelledError:
+            # A task group of asyncio's that has failed can leave its task marked as cancelled (Python 3.11's does), and
+            # then anyio lets even the cancellation through that was for the tasks of the run.
+            if thrown is not None or _cancelling() != asked:
+                raise
         finally:
+            self._here.reset(here)
             self._over = True
             self._end()
             if self.outcome is None:
@@ -277,16 +296,18 @@ class ServedRuntime(LiveRuntime):
         Raises:
             KernelBug: the run is broken.
             MachineOff: it is over.
-            UsageError: that is no path that could be started.
+            UsageError: that is no path that could be started, or this is another thread or event loop.
         """
         if frame_of(request.coroutine) is None:
             raise UsageError(
                 f"expected a path that has not begun, found {request.coroutine!r}.\n"
                 "  Call the path's function here: call(kmem_cache_alloc(cpu, cache))"
             )
-        if self._over:
+        try:
+            self._check()
+        except Exception:
             request.coroutine.close()
-            raise self._ended()
+            raise
         call = Call(request, waited_for=waited_for)
         call.number = len(self.calls)
         self.calls.append(call)
@@ -301,6 +322,26 @@ class ServedRuntime(LiveRuntime):
                 Spawn(call.run(), name=request.name, lane=request.lane, daemon=request.daemon), self._host
             )
         return call
+
+    def _check(self) -> None:
+        """See whether somebody who asks for something can have it.
+
+        Raises:
+            UsageError: they are in another thread, or on another event loop.
+            KernelBug: the run is broken.
+            MachineOff: it is over.
+        """
+        if self._over:
+            raise self._ended()
+        try:
+            here = self._here.get()
+        except RuntimeError:  # no event loop at all
+            here = False
+        if not here:
+            raise UsageError(
+                "the machine is called from another thread or event loop than that of its block.\n"
+                "  From a thread that anyio.to_thread has started: anyio.from_thread.run(machine.call, path)"
+            )
 
     def _take_turn(self, operation: Operation) -> list[int]:
         """A step of whoever is outside; gives the calls that it comes after and the turn before did not."""
@@ -324,6 +365,8 @@ class ServedRuntime(LiveRuntime):
             MachineOff: it is over.
             Exception: what the path raised, if that is for whoever has called.
         """
+        if not call.over.is_set():
+            self._check()
         try:
             await call.over.wait()
         except BaseException:
@@ -354,8 +397,7 @@ class ServedRuntime(LiveRuntime):
             KernelBug: it is broken.
             MachineOff: it is over.
         """
-        if self._over:
-            raise self._ended()
+        self._check()
         self._turns.append(Settles(self._take_turn(SETTLE)))
         self._asking += 1
         try:

@@ -128,6 +128,26 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path, write, runtime):
     assert '"verdict": "undetermined"' in out
 
 
+def test_ctrl_c_after_a_bug_is_an_end_with_a_bug(tmp_path):
+    """The summary, its table and the exit code are those of the time being up; piped, all of it is plain text."""
+    arguments = ["run", STORY, "--runtime", "asyncio", "--duration", "1000", "--log", "run.jsonl"]
+    log = tmp_path / "run.jsonl"
+    with subprocess.Popen(
+        [*PROGRAM, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as soaking:
+        while not (log.exists() and '"ending":"bug"' in log.read_text()):
+            assert soaking.poll() is None
+            time.sleep(0.01)
+        soaking.send_signal(signal.SIGINT)
+        out, err = soaking.communicate(timeout=60)
+    assert soaking.returncode == cli.BUG
+    assert re.fullmatch(r"slabactors: interrupted after \d+ runs?; this is what was found so far\.\n", err)
+    assert "1. freed-active-work: free of an active work item by kworker\n" in out
+    assert out.endswith("1 distinct bug.\n")
+    assert not re.search(r"[^\n -~]", out)
+    assert listing(tmp_path) == {"run.jsonl"}
+
+
 # -- its log -----------------------------------------------------------------------------------------------------------
 
 
