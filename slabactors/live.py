@@ -31,7 +31,8 @@ from slabactors.kernel.jiffies import HZ
 from slabactors.machine import SETTLE_JIFFIES, Machine
 from slabactors.report.finding import Report
 from slabactors.report.live import reports_of_live, text_of_left
-from slabactors.runtime.served import Call, ServedRuntime
+from slabactors.runtime.calling import Call
+from slabactors.runtime.served import ServedRuntime
 from slabactors.runtime.step import Decision, Observer, Outcome
 from slabactors.runtime.turns import Turn
 from slabactors.scenario import BoundScenario

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Generic, TypeVar
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import anyio
 from anyio.lowlevel import RunVar
 
 from slabactors.actors import Operation, Spawn
 from slabactors.errors import ForeignAwait, KernelBug, MachineOff, UsageError
-from slabactors.runtime.live import LivePath, LiveRuntime, first
-from slabactors.runtime.recipe import Recipe
+from slabactors.runtime.calling import Call, Host
+from slabactors.runtime.live import LiveRuntime, first
 from slabactors.runtime.remake import Surveyor, frame_of
 from slabactors.runtime.step import Decision, Outcome, uncaught
-from slabactors.runtime.turns import CALL, LEAVE, SETTLE, SETTLED, Called, Left, Outside, Settled, Settles, Turn
+from slabactors.runtime.turns import CALL, LEAVE, SETTLE, SETTLED, Left, Outside, Settled, Settles, Turn
 
 T = TypeVar("T")
 
@@ -34,86 +34,6 @@ def _cancelling() -> int:
     except RuntimeError:
         return 0
     return task.cancelling() if task is not None else 0
-
-
-class _Nobody:
-    """Gets the replies of a path that has no task."""
-
-    def send_nowait(self, reply: Any) -> None:
-        pass
-
-
-class _Host(LivePath):
-    """The path that stands for the program outside."""
-
-    def __init__(self, number: int, ordinal: int) -> None:
-        super().__init__(number, "main", "", None, ordinal)
-        self.answer = _Nobody()  # type: ignore[assignment]
-
-    def close(self) -> None:
-        """It has nothing to let go of."""
-
-
-class Call(Generic[T]):
-    """A path that was started from outside.
-
-    Args:
-        request: the path.
-        waited_for: whoever called gets what it raises; else an exception breaks the run.
-
-    Attributes:
-        number: which call of the run it is.
-        path: what runs it, once something does.
-        abandoned: whoever called was cancelled before the path had come to its end.
-        after: the calls that had returned since the turn before this, in their order.
-        recipe: how to call it again; None when that cannot be, and `reason` says why.
-        over: it has returned, or never will.
-        returned: the path has come to its end: `result`, or else `raised`, is what came of it.
-    """
-
-    def __init__(self, request: Spawn[T], *, waited_for: bool) -> None:
-        self.request = request
-        self.waited_for = waited_for
-        self.number = -1
-        self.path: LivePath | None = None
-        self.abandoned = False
-        self.after: list[int] = []
-        self.recipe: Recipe | None = None
-        self.reason: UsageError | None = None
-        self.over = anyio.Event()
-        self.returned = False
-        self.known = False
-        self.result: Any = None
-        self.raised: Exception | None = None
-
-    def turn(self) -> Called:
-        """The turn that makes the same call.
-
-        Raises:
-            UsageError: it cannot be made again.
-        """
-        if self.recipe is None:
-            raise self.reason or UsageError(f"{self.request.name} cannot be called again.")
-        one, heard = self.request, self.waited_for and not self.abandoned
-        return Called(self.recipe, one.name, one.lane, one.daemon, heard, self.after)
-
-    async def run(self) -> Any:
-        """The path, with somebody who gets what comes of it."""
-        try:
-            self.result = await self.request.coroutine
-        except Exception as raised:
-            # A bug is the machine's own, whoever waits.
-            if isinstance(raised, KernelBug) or not self.waited_for or self.abandoned:
-                raise
-            self.raised = raised
-        self.returned = True
-        self.over.set()
-        return self.result
-
-    def close(self) -> None:
-        """Nobody will run it any more."""
-        with suppress(Exception):
-            self.request.coroutine.close()
 
 
 class ServedRuntime(LiveRuntime):
@@ -149,7 +69,7 @@ class ServedRuntime(LiveRuntime):
         """How many of those who wait for rest are in the block, and do not leave it."""
         self._here = RunVar[bool]("whether this is the event loop of the block", False)
         self._settled: anyio.Event
-        self._host: _Host
+        self._host: Host
         self._surveyor: Surveyor
 
     # -- the block -------------------------------------------------------------------------------------------------
@@ -178,7 +98,7 @@ class ServedRuntime(LiveRuntime):
                 self._group = group
                 for request in daemons:
                     self._start(request, None)
-                self._host = _Host(len(self.paths), self._roots)
+                self._host = Host(len(self.paths), self._roots)
                 self._roots += 1
                 self.paths.append(self._host)
                 self._wake_host()
