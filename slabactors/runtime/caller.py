@@ -36,7 +36,12 @@ def _is_played(driver: FrameType, called: FrameType) -> bool:
         return True
     local = driver.f_locals
     operation = local.get("operation")
-    functions = (getattr(operation, "function", None), getattr(operation, "guard", None), local.get("at_rest"))
+    functions = (
+        getattr(operation, "function", None),
+        getattr(operation, "guard", None),
+        local.get("guard"),  # of a message with arguments
+        local.get("at_rest"),
+    )
     return any(_code_of(function) is code for function in functions if function is not None)
 
 
