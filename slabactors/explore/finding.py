@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -19,6 +19,8 @@ __all__ = ["Choice", "Finding", "load", "save"]
 
 FORMAT = "slabactors-finding"
 FORMAT_VERSION = 1
+BYTES_MAX: Final = 1 << 26
+"""Of a file that is read for a finding: whatever is longer is something else, and need not fit in memory."""
 
 REPEAT_HINT = "  A scenario must not keep state between runs, nor read clocks, random numbers or addresses."
 """What to do about a program that does not repeat itself."""
@@ -149,7 +151,8 @@ def load(path: Path) -> Finding:
         FindingFileError: it is missing, truncated, something else, or of another format version.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX)
     except OSError as error:
         raise FindingFileError(
             f"cannot read the finding {path}: {error.strerror}.\n"
