@@ -81,7 +81,11 @@ class Running:
 
     @property
     def directory(self) -> Path | None:
-        """In pytest's cache; None when that is switched off, or Hypothesis draws the workload and keeps what fails."""
+        """In pytest's cache; None when that is switched off, or Hypothesis draws the workload and keeps what fails.
+
+        Raises:
+            OSError: the cache cannot be written to.
+        """
         cache = getattr(self.config, "cache", None)
         hypothesis = sys.modules.get("hypothesis")
         if cache is None or (hypothesis is not None and hypothesis.currently_in_test_context()):
