@@ -158,6 +158,11 @@ def load(path: Path) -> Finding:
             f"cannot read the finding {path}: {error.strerror}.\n"
             "  Findings are written by: slabactors explore (or verify) SCENARIO --save DIR"
         ) from error
+    if data.startswith(b'{"event":"run",'):
+        raise FindingFileError(
+            f"{path} is the log of a run, not a finding.\n"
+            f"  Look into it: slabactors log why {path} STEP, or slabactors report {path}"
+        )
     try:
         head = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

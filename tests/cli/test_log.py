@@ -418,6 +418,11 @@ def test_what_has_no_lines_is_not_read_whole(process, tmp_path):
         refused(said, "disk.jsonl")
 
 
+@pytest.mark.parametrize("verb", ["replay", "why"])
+def test_a_log_given_for_a_finding_is_known_as_one(command, log, verb):
+    refused(command(verb, log), "is the log of a run, not a finding", f"slabactors log why {log} STEP")
+
+
 def test_sql_leaves_nothing_where_somebody_types(command, log, tmp_path):
     """What does not fit in memory is in a directory of its own, which goes away."""
     rows = command("log", "sql", log, "SELECT current_setting('temp_directory') AS place", "--json").document
