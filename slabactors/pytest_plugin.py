@@ -8,6 +8,7 @@ Loaded with every pytest run where slabactors is installed, so it imports nothin
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import sys
 from collections.abc import Generator
@@ -134,6 +135,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     if testing is None:
         yield
         return
+    # Before the test's clock runs: Hypothesis has a deadline for each of its examples.
+    importlib.import_module("slabactors.searching")
     testing.current.append(Running(item.config, item.nodeid, item.path))
     try:
         yield

@@ -26,7 +26,8 @@ from slabactors.scenario import scenario as make_scenario
 if TYPE_CHECKING:
     from slabactors.report.finding import Report
 
-# What searches and shrinks is imported by the first search: a suite is collected, and a test passed over, without it.
+# What searches and shrinks is imported by the first search, under pytest before the first test: a suite is collected
+# without it.
 
 __all__ = ["Failed", "InterleavedTest", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
 

@@ -104,6 +104,21 @@ def test_a_failed_search_reads_the_same_under_every_plugin(suite, pytester):
         assert failures == first, runner
 
 
+def test_what_searches_is_imported_after_collection_and_before_the_first_test(suite):
+    """Or the first example that Hypothesis draws would take too long for its deadline."""
+    text = """
+import sys
+
+collected = "slabactors.searching" in sys.modules
+
+
+def test_it():
+    assert not collected
+    assert "slabactors.searching" in sys.modules
+"""
+    suite(SUITE + text).assert_outcomes(passed=1)
+
+
 # -- live runs of a search ---------------------------------------------------------------------------------------------
 
 
