@@ -478,6 +478,7 @@ class BoundScenario:
             jitter=jitter,
             jiffies_per_second=HZ * time_scale,
             settle_jiffies=SETTLE_JIFFIES,
+            steps_max=self.scenario.steps_max,
             observer=observer,
             autojump=False,
         )
