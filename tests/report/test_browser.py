@@ -372,7 +372,7 @@ def test_the_order_of_steps_says_when_each_burst_was(hour):
         hour.press(*presses)
         places = hour.page.eval_on_selector_all(
             "#canvas > svg > g text",
-            "texts => texts.map((one) => one.getBoundingClientRect()).map(({ left, right, top }) => [top, left, right])",
+            "texts => texts.map((one) => one.getBoundingClientRect()).map((box) => [box.top, box.left, box.right])",
         )
         assert len(places) > 2
         for (row, _, end), (other, begin, _) in pairwise(sorted(places)):
