@@ -20,9 +20,10 @@ from slabactors.catalogue.metered import Metered
 from slabactors.errors import Kind
 from slabactors.explore.bounded import BoundedResult, search_bounded
 from slabactors.explore.campaign import Found, search_until_broken
+from slabactors.explore.dpor import Statistics
 from slabactors.explore.fewest import Budget
 from slabactors.explore.shrink import shrink
-from slabactors.explore.verify import verify
+from slabactors.explore.verify import Verification, verify
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario
 
@@ -181,6 +182,7 @@ class _Examination:
         policies = dict.fromkeys((self.program.scenario.time, TimePolicy.QUIESCENT))
         for policy in policies:
             program = self.metered()
+            searched = Verification(Statistics())
             for searched in verify(program, time=policy, search="auto", stop=program.spent):
                 if any(map(self.is_this, searched.found)):
                     break
