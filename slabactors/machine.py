@@ -17,7 +17,7 @@ from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
 from slabactors.mm import models, vmscan
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import Cgroups, MemcgCacheParams, MemCgroup
+from slabactors.mm.memcontrol import Cgroups, MemCgroup
 from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
 from slabactors.mm.slab_page import SlabPage
@@ -47,6 +47,8 @@ class MachineConfig:
         pre_destroy_runs: how often removing a memcg calls its ``pre_destroy`` hook, where the lifecycle has one.
         debugobjects: whether wrong use of a work item is reported where it happens.
         reaper: whether SLAB's time-based reaper runs; other allocators have none.
+        merging: a cache that is just like another becomes another name for it; a kernel started with ``slub_nomerge``
+            does not do that.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
@@ -59,6 +61,7 @@ class MachineConfig:
     pre_destroy_runs: int = 1
     debugobjects: bool = True
     reaper: bool = True
+    merging: bool = False
     deferrable_slip: int = 0
 
 
@@ -110,6 +113,10 @@ class Machine:
         self.destroyed: list[tuple[str, int]] = []
         self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
 
+    def __repr__(self) -> str:
+        # Without an address, so that a test's failure reads the same in every run.
+        return f"<{type(self).__name__} under {self.lifecycle.name}: cpus={len(self.cpus)}>"
+
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
         threads: list[Spawn[Any]] = []
@@ -133,7 +140,7 @@ class Machine:
         """A child cache that nobody can find yet.  For memcg_create_kmem_cache()."""
         child = KmemCache(f"{root.name}({memcg.id}:{memcg.label})", root.spec, root.geometry, root=root)
         self.allocator.build(self, child)
-        child.params = MemcgCacheParams(child, memcg, root, self.clock, self.debugobjects)
+        child.params = self.lifecycle.new_params(self, child, memcg, root)
         self._list(child)
         return child
 
@@ -145,6 +152,11 @@ class Machine:
         """``list_add(&s->list, &slab_caches)`` of a cache that could not be destroyed.  Under slab_mutex."""
         self.caches.remove(cache)
         self._list(cache)
+
+    def note_destroyed(self, cache: KmemCache) -> None:
+        """A cache is gone: for reports.  A child's time counts from the removal of its group on."""
+        since = cache.params.memcg.removed_at if cache.params is not None else self.clock.now
+        self.destroyed.append((cache.name, self.clock.now - since))
 
     def printk(self, *lines: str) -> None:
         """``printk()``: lines for the kernel's log.

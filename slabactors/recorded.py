@@ -191,6 +191,6 @@ def _first(actions: list[Action], limit: int) -> list[Action]:
 
 def sample(machine: Machine, played: Played) -> tuple[int, int, int, int]:
     """Where a machine stands: jiffies, objects held, pages of slabs, pages of dead caches."""
-    dead = sum(c.params.pages for c in machine.children() if c.params is not None and not c.params.memcg.online)
+    dead = sum(c.params.pages for c in machine.children() if c.params is not None and c.params.orphaned)
     pages = machine.page_alloc.pages - machine.page_alloc.free
     return machine.clock.now, played.allocated - played.freed, pages, dead

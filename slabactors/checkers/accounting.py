@@ -43,7 +43,7 @@ class Accounting(Checker):
         for cache in machine.children():
             assert cache.params is not None
             pages = sum(1 << slab.order for slab in slabs if slab.cache is cache)
-            if cache.params.pages != pages:
+            if machine.lifecycle.counts_pages and cache.params.pages != pages:
                 _wrong(
                     f"nr_pages of {cache.name} is {cache.params.pages}, its slabs have {pages} pages",
                     "nr_pages",
@@ -57,9 +57,9 @@ class Accounting(Checker):
                 self._references(machine, memcg)
 
     def _references(self, machine: Machine, memcg: MemCgroup) -> None:
-        children = sum(1 for cache in machine.children() if cache.params is not None and cache.params.memcg is memcg)
-        expected = children + (0 if memcg.dead else 1) + (1 if memcg.kmem_reference else 0)
+        expected = machine.lifecycle.expected_references(machine, memcg)
         if memcg.references != expected:
+            children = sum(1 for c in machine.children() if c.params is not None and c.params.memcg is memcg)
             _wrong(
                 f"{memcg.name} has {memcg.references} references; its {children} caches, its pages and its directory "
                 f"hold {expected}",

@@ -19,7 +19,7 @@ class HungTask(Checker):
 
     def reached(self, machine: Machine) -> bool:
         """There was something to wait for."""
-        return any(c.params is not None and not c.params.memcg.online for c in machine.caches)
+        return any(c.params is not None and c.params.orphaned for c in machine.caches)
 
     def at_rest(self, machine: Machine) -> None:
         """Look for dead caches that nobody needs.
@@ -30,7 +30,7 @@ class HungTask(Checker):
         for cache in machine.children():
             params = cache.params
             assert params is not None
-            if params.memcg.online or machine.allocator.live_objects(machine, cache):
+            if not params.orphaned or machine.allocator.live_objects(machine, cache):
                 continue
             age = "when nothing has moved for two retry periods"
             pending = "its work is pending" if params.destroy.pending else "no work is pending"

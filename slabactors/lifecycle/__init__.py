@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slabactors.errors import UnknownName
-from slabactors.lifecycle.base import Lifecycle
+from slabactors.lifecycle.base import Lifecycle, WithoutDestroyWork
 from slabactors.lifecycle.mutants import (
     DeadAfterQueueing,
     DeadNeverSet,
@@ -57,4 +57,4 @@ def lifecycle(name: str) -> Lifecycle:
         raise UnknownName("lifecycle", name, list(LIFECYCLES)) from None
 
 
-__all__ = ["LIFECYCLES", "Lifecycle", "lifecycle"]
+__all__ = ["LIFECYCLES", "Lifecycle", "WithoutDestroyWork", "lifecycle"]

@@ -8,16 +8,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slabactors.kernel.workqueue import WorkFunction
+from slabactors.mm import memcontrol, slab_common
+from slabactors.mm.memcontrol import MemcgCacheParams
 from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
+    from slabactors.machine import Machine
+    from slabactors.mm.allocator import CacheSpec
+    from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
 
 class Lifecycle(ABC):
     """One generation of the teardown protocol.  Stateless: all state is in actors.
+
+    Three methods say how dead caches are taken down in the generations that have a destroy work (to 3.15), and have to
+    be there.  The others are what the rest of the machine asks of its generation; each does by default what 3.8 does,
+    with the flags below, and the later a generation is the more of them it replaces.
 
     Attributes:
         name: how the command line calls it.
@@ -35,6 +43,8 @@ class Lifecycle(ABC):
         kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
             (3.8), and not the id of their css (v5).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
+        holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
+        counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
     """
 
     name: ClassVar[str]
@@ -48,6 +58,8 @@ class Lifecycle(ABC):
     frees_memcg_by_work: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
+    holds_cache_while_allocating: ClassVar[bool] = False
+    counts_pages: ClassVar[bool] = True
 
     def work_func(self, params: MemcgCacheParams) -> WorkFunction:
         """What the destroy work of a child calls: ``container_of(work)`` has been worked out already."""
@@ -71,6 +83,76 @@ class Lifecycle(ABC):
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """The destroy work of a child runs on a kworker."""
 
+    # -- what it makes of a child ----------------------------------------------------------------------------------
+
+    def new_params(self, machine: Machine, child: KmemCache, memcg: MemCgroup, root: KmemCache) -> MemcgCacheParams:
+        """What a new child knows of its group and its root; a generation that knows more brings a class of its own."""
+        return MemcgCacheParams(child, memcg, root, machine.clock, machine.debugobjects)
+
+    async def create_child(self, cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
+        """Create the child of a root for a group, unless it is there.  Sleeps.
+
+        Returns:
+            The child, or the root where the generation refuses to make one.
+        """
+        return await memcontrol.kmem_cache_create_memcg(cpu, root, memcg)
+
+    # -- allocations and pages -------------------------------------------------------------------------------------
+
+    async def get_cache(self, cpu: Cpu, root: KmemCache, memcg: MemCgroup, *, may_sleep: bool) -> KmemCache:
+        """The cache that serves an allocation of a task in a group: the child, or the root while there is none."""
+        return await memcontrol.memcg_kmem_get_cache(cpu, root, memcg, may_sleep=may_sleep)
+
+    async def put_cache(self, cpu: Cpu, cache: KmemCache) -> None:
+        """An allocation from a child has ended.  Only called when `holds_cache_while_allocating` is set."""
+
+    async def charge_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup, order: int) -> bool:
+        """A child is to get pages: charge them to the group; false at its limit."""
+        return await memcg.charge(1 << order)
+
+    async def uncharge_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup, order: int) -> None:
+        """A child's pages are about to go back to the page allocator, or were not to be had.  Any context.
+
+        The cache may be gone by now where nothing of the generation holds it.
+        """
+        if await memcg.uncharge(1 << order):
+            await memcontrol.mem_cgroup_put(cpu, memcg)
+
+    async def bind_pages(self, cpu: Cpu, cache: KmemCache, order: int) -> None:
+        """A child has got pages."""
+        assert cache.params is not None
+        await cache.params.add_pages(1 << order)
+
+    async def release_pages(self, cpu: Cpu, cache: KmemCache, order: int) -> None:
+        """Pages of a child are on their way back; they are uncharged after this.  Any context."""
+        assert cache.params is not None
+        if await cache.params.sub_and_test(1 << order):
+            # Window: nr_pages is zero, and the cache can be gone before the next line.
+            await self.last_page_released(cpu, cache)
+
+    # -- groups and caches that come and go ------------------------------------------------------------------------
+
+    async def css_free(self, cpu: Cpu, memcg: MemCgroup) -> None:
+        """The last reference of a group has gone."""
+        await memcontrol.mem_cgroup_free(memcg)
+
+    def expected_references(self, machine: Machine, memcg: MemCgroup) -> int:
+        """How many references a group has to have in a machine in which nothing moves.  For checkers."""
+        children = sum(1 for cache in machine.children() if cache.params is not None and cache.params.memcg is memcg)
+        return children + (0 if memcg.dead else 1) + (1 if memcg.kmem_reference else 0)
+
+    async def create_cache(self, cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
+        """``kmem_cache_create()`` of a root.  Sleeps."""
+        return await slab_common.create_or_merge(cpu, name, spec)
+
+    async def destroy_cache(self, cpu: Cpu, cache: KmemCache) -> str | None:
+        """``kmem_cache_destroy()`` of a root or a child.  Sleeps.
+
+        Returns:
+            What the kernel complains of, if it does: see `try_destroy`.
+        """
+        return await slab_common.destroy_children_first(cpu, cache)
+
     async def destroy_children(self, cpu: Cpu, root: KmemCache) -> str | None:
         """A root cache is about to be destroyed.  Sleeps.
 
@@ -87,6 +169,17 @@ class Lifecycle(ABC):
             complaint = await try_destroy(cpu, child) or complaint
         await machine.set_limit_mutex.unlock()
         return complaint
+
+
+class WithoutDestroyWork(Lifecycle):
+    """A generation in which no child has a work that destroys it, and nobody asks whether a page was the last."""
+
+    async def last_page_released(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Pages are counted, where they are, for nobody who waits."""
+
+    async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
+        """Never called."""
+        raise AssertionError(f"{self.name} has no destroy work")
 
 
 def _work_func(lifecycle: Lifecycle, params: MemcgCacheParams, cpu: Cpu) -> Coroutine[Any, Any, None]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MemCgroup",
     "MemcgCacheParams",
+    "kmem_cache_create_memcg",
     "mem_cgroup_create",
     "mem_cgroup_rmdir",
     "memcg_create_kmem_cache",
@@ -54,6 +55,11 @@ class MemcgCacheParams(Actor):
         self.bound = 0
         """Pages that it has ever had; for reports."""
         self.destroy = Work(f"{cache.name}.destroy", clock, debug, self)
+
+    @property
+    def orphaned(self) -> bool:
+        """Its group has been removed.  For reports and checkers."""
+        return not self.memcg.online
 
     @operation(writes="dead")
     def set_dead(self, dead: bool = True) -> None:
@@ -402,12 +408,13 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup) -> None:
     """
     if not await memcg.put():
         return
-    if not cpu.machine.lifecycle.frees_memcg_by_work:
-        await mem_cgroup_free(memcg)
+    lifecycle = cpu.machine.lifecycle
+    if not lifecycle.frees_memcg_by_work:
+        await lifecycle.css_free(cpu, memcg)
         return
 
     async def free_work(cpu: Cpu) -> None:
-        await mem_cgroup_free(memcg)
+        await lifecycle.css_free(cpu, memcg)
 
     await memcg.work_freeing.init(free_work)
     await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
@@ -474,8 +481,19 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
 async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
     """Create and publish the child of a root for a memcg, unless somebody was faster.  Sleeps.
 
-    Models memcg_create_kmem_cache() and kmem_cache_create_memcg() (mm/memcontrol.c, mm/slab_common.c) of the
-    lifecycle's generation; in v5 and 3.8 nothing here looks whether the memcg is still online.
+    Models memcg_create_kmem_cache() (mm/memcontrol.c) of the lifecycle's generation.
+
+    Returns:
+        The child, or the root where the generation refuses to make one.
+    """
+    return await cpu.machine.lifecycle.create_child(cpu, root, memcg)
+
+
+async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
+    """What `memcg_create_kmem_cache` is up to 3.15.  Sleeps.
+
+    Models memcg_create_kmem_cache() and kmem_cache_create_memcg() (mm/memcontrol.c, mm/slab_common.c, v3.8); in v5 and
+    3.8 nothing here looks whether the memcg is still online.
     """
     machine = cpu.machine
     await machine.memcg_cache_mutex.lock()
@@ -570,29 +588,29 @@ async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
-async def memcg_charge_slab(cache: KmemCache, memcg: MemCgroup | None, order: int) -> bool:
+async def memcg_charge_slab(cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None, order: int) -> bool:
     """Charge a child's new pages to the memcg of the task; false at its limit.  Roots are not charged.
 
     Models __memcg_kmem_newpage_charge() (mm/memcontrol.c, v3.8).
     """
     if cache.params is None or memcg is None:
         return True
-    return await memcg.charge(1 << order)
+    return await cpu.machine.lifecycle.charge_slab(cpu, cache, memcg, order)
 
 
-async def memcg_uncharge_slab(cpu: Cpu, memcg: MemCgroup | None, order: int) -> None:
+async def memcg_uncharge_slab(cpu: Cpu, cache: KmemCache, memcg: MemCgroup | None, order: int) -> None:
     """Uncharge pages; the last page of a dead memcg gives up the kmem reference.
 
     Models memcg_uncharge_kmem() (mm/memcontrol.c, v3.8).
     """
-    if memcg is not None and await memcg.uncharge(1 << order):
-        await mem_cgroup_put(cpu, memcg)
+    if cache.params is not None and memcg is not None:
+        await cpu.machine.lifecycle.uncharge_slab(cpu, cache, memcg, order)
 
 
-async def memcg_bind_pages(cache: KmemCache, order: int) -> None:
+async def memcg_bind_pages(cpu: Cpu, cache: KmemCache, order: int) -> None:
     """Count new pages of a child.  Models memcg_bind_pages() (mm/slab.h, v3.8)."""
     if cache.params is not None:
-        await cache.params.add_pages(1 << order)
+        await cpu.machine.lifecycle.bind_pages(cpu, cache, order)
 
 
 async def memcg_release_pages(cpu: Cpu, cache: KmemCache, order: int) -> None:
@@ -600,6 +618,5 @@ async def memcg_release_pages(cpu: Cpu, cache: KmemCache, order: int) -> None:
 
     Models memcg_release_pages() (mm/slab.h, v3.8).
     """
-    if cache.params is not None and await cache.params.sub_and_test(1 << order):
-        # Window: nr_pages is zero, and the cache can be gone before the next line.
-        await cpu.machine.lifecycle.last_page_released(cpu, cache)
+    if cache.params is not None:
+        await cpu.machine.lifecycle.release_pages(cpu, cache, order)

@@ -119,14 +119,14 @@ class SlabAllocator(Allocator):
         await ac.irq_enable()
         # Window: the page allocation may sleep; this CPU may get objects by other means meanwhile.
         slab = None
-        if await memcg_charge_slab(cache, memcg, shape.order):
+        if await memcg_charge_slab(cpu, cache, memcg, shape.order):
             number = await alloc_pages(cpu, shape.order)
             if number is None:
-                await memcg_uncharge_slab(cpu, owner, shape.order)
+                await memcg_uncharge_slab(cpu, cache, memcg, shape.order)
             else:
                 slab = SlabDescriptor(number, cache, shape.order, shape.objects, owner)
                 cpu.machine.slabs[slab] = None
-                await memcg_bind_pages(cache, shape.order)
+                await memcg_bind_pages(cpu, cache, shape.order)
         # Window: nr_pages is raised, and the slab is on no list yet.
         await ac.irq_disable()
         if slab is not None:
@@ -176,7 +176,7 @@ class SlabAllocator(Allocator):
         await memcg_release_pages(cpu, cache, slab.order)
         # Window: if these were the last pages, the cache goes as soon as whoever destroys it gets slab_mutex, and the
         # interrupts of every CPU.
-        await memcg_uncharge_slab(cpu, slab.memcg, slab.order)
+        await memcg_uncharge_slab(cpu, cache, slab.memcg, slab.order)
         await slab.free()
         del cpu.machine.slabs[slab]
         await cpu.machine.page_alloc.free_pages(slab.order)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, memcg_unregister_cache
+from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
+    from slabactors.machine import Machine
     from slabactors.mm.allocator import Geometry
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_array import ArrayCache
@@ -131,6 +132,11 @@ class KmemCache(Actor):
         following = [number for number in self.memcg_caches if number > index]
         return (min(following), self.memcg_caches[min(following)]) if following else None
 
+    @operation(writes="refcount")
+    def add_name(self) -> None:
+        """``s->refcount++``: one more name for the cache; one that lost its last can get another."""
+        self.refcount += 1
+
     @operation(writes="refcount", stale=Kind.DOUBLE_DESTROY)
     def drop_name(self) -> int:
         """``--s->refcount``: how many names the cache still has; it goes away with the last."""
@@ -157,7 +163,10 @@ async def kmem_cache_create(
 ) -> KmemCache:
     """Create a root cache.  Sleeps.
 
-    Models kmem_cache_create() (mm/slab_common.c, v3.8).  Deviation: caches are never merged.
+    Models kmem_cache_create() (mm/slab_common.c, v3.8).
+
+    Returns:
+        The cache; on a machine that merges, it may be one that is there already, under one more name.
 
     Args:
         cpu: where the task runs.
@@ -185,11 +194,31 @@ async def kmem_cache_create(
         account=account,
         min_partial=min_partial,
     )
+    return await cpu.machine.lifecycle.create_cache(cpu, name, spec)
+
+
+async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
+    """A new root cache, or another name for one that is just like it, where the machine merges.  Sleeps."""
     machine = cpu.machine
     await machine.slab_mutex.lock()
-    cache = machine.new_cache(name, spec)
+    cache = find_mergeable(machine, spec)
+    if cache is None:
+        cache = machine.new_cache(name, spec)
+    else:
+        await cache.add_name()
     await machine.slab_mutex.unlock()
     return cache
+
+
+def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
+    """The newest root cache that one with such a spec would be merged with; none has that has a constructor.
+
+    Models find_mergeable() (mm/slub.c, v3.8).  Under slab_mutex, which everything that is looked at stands under.
+    Deviation: only caches of the very same spec are merged; the kernel merges what has nearly the same size, too.
+    """
+    if not machine.config.merging or spec.ctor:
+        return None
+    return next((cache for cache in machine.slab_caches if cache.root is None and cache.spec == spec), None)
 
 
 async def kmem_cache_alloc(
@@ -214,10 +243,14 @@ async def kmem_cache_alloc(
     Returns:
         The object, or None when the memcg's limit or the memory's end is reached.
     """
+    machine = cpu.machine
     if memcg is not None:
-        cache = await memcg_kmem_get_cache(cpu, cache, memcg, may_sleep=may_sleep)
-    # Window: nothing holds the child; it may be destroyed before the allocator touches it.
-    return await cpu.machine.allocator.alloc(cpu, cache, memcg, node)
+        cache = await machine.lifecycle.get_cache(cpu, cache, memcg, may_sleep=may_sleep)
+    # Window: up to 3.18 nothing holds the child; it may be destroyed before the allocator touches it.
+    obj = await machine.allocator.alloc(cpu, cache, memcg, node)
+    if machine.lifecycle.holds_cache_while_allocating and cache.params is not None:
+        await machine.lifecycle.put_cache(cpu, cache)
+    return obj
 
 
 async def kmem_cache_free(cpu: Cpu, obj: SlabObject) -> None:
@@ -270,6 +303,17 @@ async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
     Raises:
         KernelBug: ``double-destroy``.
     """
+    return await cpu.machine.lifecycle.destroy_cache(cpu, cache)
+
+
+async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
+    """What `try_destroy` is up to 3.14: a root's children go first, and then, if it has no other name, the root.
+
+    Models kmem_cache_destroy() (mm/slab_common.c, v3.8; v3.14 as the lifecycle has it).
+
+    Raises:
+        KernelBug: ``double-destroy``.
+    """
     machine = cpu.machine
     complaint = await machine.lifecycle.destroy_children(cpu, cache) if cache.root is None else None
     await machine.slab_mutex.lock()
@@ -277,7 +321,7 @@ async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
         await machine.slab_mutex.unlock()
         return complaint
     machine.slab_caches.remove(cache)
-    objects_remain = await _close(cpu, cache)
+    objects_remain = await close(cpu, cache)
     if objects_remain is not None:
         machine.list_again(cache)
         await machine.slab_mutex.unlock()
@@ -296,13 +340,15 @@ async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
     elif params is not None:
         await memcg_release_cache(cpu, cache)
     await cache.free()
-    since = params.memcg.removed_at if params is not None else machine.clock.now
-    machine.destroyed.append((cache.name, machine.clock.now - since))
+    machine.note_destroyed(cache)
     return complaint
 
 
-async def _close(cpu: Cpu, cache: KmemCache) -> str | None:
-    """Shut a cache down; what the allocator has to say when objects remain."""
+async def close(cpu: Cpu, cache: KmemCache) -> str | None:
+    """Shut a cache down; what the allocator has to say when objects remain.
+
+    Models __kmem_cache_shutdown() (mm/slub.c and mm/slab.c, v3.8).
+    """
     try:
         await cpu.machine.allocator.close(cpu, cache)
     except KernelBug as bug:

@@ -178,19 +178,19 @@ class Slub(Allocator):
         """
         shape = _shape(cache)
         for tried, room in ((order, objects), (shape.min_order, shape.min_objects)):
-            charged = await memcg_charge_slab(cache, memcg, tried)
+            charged = await memcg_charge_slab(cpu, cache, memcg, tried)
             if not charged:
                 continue
             number = await alloc_pages(cpu, tried)
             if number is None:
-                await memcg_uncharge_slab(cpu, memcg if cache.params is not None else None, tried)
+                await memcg_uncharge_slab(cpu, cache, memcg, tried)
                 continue
             slab = Slab(number, cache, tried, room, memcg if cache.params is not None else None, node)
             cpu.machine.slabs[slab] = None
             if not self.policy.counts_when_installed:
                 await cache.nodes[node].inc_slabs(room)
                 # Window: the slab is counted, and nr_pages is not raised yet.
-            await memcg_bind_pages(cache, tried)
+            await memcg_bind_pages(cpu, cache, tried)
             return slab
         return None
 
@@ -316,7 +316,7 @@ class Slub(Allocator):
         """Give an empty slab's pages back.  Models __free_slab() (mm/slub.c, v3.8)."""
         await memcg_release_pages(cpu, cache, slab.order)
         # Window: if these were the last pages, the cache may be gone from here on.
-        await memcg_uncharge_slab(cpu, slab.memcg, slab.order)
+        await memcg_uncharge_slab(cpu, cache, slab.memcg, slab.order)
         await slab.free()
         del cpu.machine.slabs[slab]
         await cpu.machine.page_alloc.free_pages(slab.order)

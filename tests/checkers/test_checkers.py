@@ -86,7 +86,7 @@ def test_kasan_sees_into_what_is_embedded():
 def test_accounting_notices_pages_that_nobody_counted(monkeypatch):
     """Mutant: pages of a child are bound to nothing."""
 
-    async def forgets(cache, order) -> None:
+    async def forgets(cpu, cache, order) -> None:
         pass
 
     monkeypatch.setattr(slub, "memcg_bind_pages", forgets)
@@ -105,7 +105,7 @@ def test_accounting_notices_pages_that_nobody_counted(monkeypatch):
 def test_accounting_notices_a_counter_below_zero(monkeypatch):
     """Mutant: pages are released that were never bound."""
 
-    async def forgets(cache, order) -> None:
+    async def forgets(cpu, cache, order) -> None:
         pass
 
     monkeypatch.setattr(slub, "memcg_bind_pages", forgets)
@@ -138,7 +138,7 @@ def test_accounting_notices_pages_lost_by_the_page_allocator(monkeypatch):
     async def loses(self, cpu, cache, slab) -> None:
         await cache.nodes[0].dec_slabs(slab.objects)
         await memcontrol.memcg_release_pages(cpu, cache, slab.order)
-        await memcontrol.memcg_uncharge_slab(cpu, slab.memcg, slab.order)
+        await memcontrol.memcg_uncharge_slab(cpu, cache, slab.memcg, slab.order)
         await slab.free()
 
     monkeypatch.setattr(slub.Slub, "_discard", loses)
