@@ -99,6 +99,7 @@ class Machine:
         self.slab_mutex = Mutex("slab_mutex")
         self.memcg_cache_mutex = Mutex("memcg_cache_mutex")
         self.set_limit_mutex = Mutex("set_limit_mutex")
+        self.memcg_slab_mutex = Mutex("memcg_slab_mutex")
         self.flush_lock = Mutex("flush_lock")
         self.rcu = Rcu()
         self.cgroups = Cgroups()

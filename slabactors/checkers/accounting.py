@@ -24,8 +24,10 @@ class Accounting(Checker):
     sometimes = "pages of a child cache were counted"
 
     def reached(self, machine: Machine) -> bool:
-        """Some slab belonged to a child."""
-        return any(cache.params is not None and cache.params.bound for cache in machine.caches)
+        """Some slab belonged to a child, or was charged to its group where nobody counts the child's."""
+        return any(cache.params is not None and cache.params.bound for cache in machine.caches) or any(
+            memcg.max_usage for memcg in machine.memcgs
+        )
 
     def at_rest(self, machine: Machine) -> None:
         """Count everything again.

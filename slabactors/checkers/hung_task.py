@@ -30,7 +30,7 @@ class HungTask(Checker):
         for cache in machine.children():
             params = cache.params
             assert params is not None
-            if not params.orphaned or machine.allocator.live_objects(machine, cache):
+            if not params.orphaned or machine.lifecycle.needed(machine, cache):
                 continue
             age = "when nothing has moved for two retry periods"
             pending = "its work is pending" if params.destroy.pending else "no work is pending"

@@ -19,6 +19,10 @@ from slabactors.lifecycle.repaired import Repaired
 from slabactors.lifecycle.v3_8 import V38
 from slabactors.lifecycle.v3_10 import V310
 from slabactors.lifecycle.v3_14 import V314
+from slabactors.lifecycle.v3_16 import V316
+from slabactors.lifecycle.v3_19 import V319
+from slabactors.lifecycle.v4_0 import V40
+from slabactors.lifecycle.v4_4 import V44
 from slabactors.lifecycle.v5 import V5
 from slabactors.lifecycle.verify_dead import VerifyDead
 
@@ -31,6 +35,10 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         V38,
         V310,
         V314,
+        V316,
+        V319,
+        V40,
+        V44,
         Repaired,
         NoPendingCheck,
         DestroyAfterShrink,

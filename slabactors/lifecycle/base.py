@@ -45,6 +45,7 @@ class Lifecycle(ABC):
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
+        kmem_pins_memcg: one reference of a group stands for all that it has charged (to 3.18); later each page has one.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Lifecycle(ABC):
     creation_checks_online: ClassVar[bool] = False
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
+    kmem_pins_memcg: ClassVar[bool] = True
 
     def work_func(self, params: MemcgCacheParams) -> WorkFunction:
         """What the destroy work of a child calls: ``container_of(work)`` has been worked out already."""
@@ -140,6 +142,13 @@ class Lifecycle(ABC):
         """How many references a group has to have in a machine in which nothing moves.  For checkers."""
         children = sum(1 for cache in machine.children() if cache.params is not None and cache.params.memcg is memcg)
         return children + (0 if memcg.dead else 1) + (1 if memcg.kmem_reference else 0)
+
+    def needed(self, machine: Machine, cache: KmemCache) -> bool:
+        """Whether a child has to be there in a machine in which nothing moves: somebody holds an object of it.
+
+        For checkers.  A generation in which the caches of a group go together says what keeps them.
+        """
+        return machine.allocator.live_objects(machine, cache) > 0
 
     async def create_cache(self, cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
         """``kmem_cache_create()`` of a root.  Sleeps."""

@@ -129,6 +129,13 @@ class Allocator(ABC):
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
         """Give back the empty slabs of a cache; what kmem_cache_shrink() returns.  Sleeps."""
 
+    async def stop_caching(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Keep no empty slab of a dead child from here on, where the allocator would otherwise.  Sleeps.
+
+        It takes no more than its reaper for SLAB to empty a child, so that it does nothing here.
+        """
+        return
+
     @abstractmethod
     async def close(self, cpu: Cpu, cache: KmemCache) -> None:
         """Give everything back before the cache goes away.  Sleeps.

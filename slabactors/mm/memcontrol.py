@@ -40,13 +40,23 @@ class MemcgCacheParams(Actor):
         root: the root cache.
         clock: virtual time, for the work's timer.
         debug: debugobjects.
+        embedded: it is part of the cache's own memory (4.0).
     """
 
     role = "memcg_cache_params"
     reports = ("bound",)
 
-    def __init__(self, cache: KmemCache, memcg: MemCgroup, root: KmemCache, clock: Clock, debug: DebugObjects) -> None:
-        super().__init__(f"{cache.name}.params")
+    def __init__(
+        self,
+        cache: KmemCache,
+        memcg: MemCgroup,
+        root: KmemCache,
+        clock: Clock,
+        debug: DebugObjects,
+        *,
+        embedded: bool = False,
+    ) -> None:
+        super().__init__(f"{cache.name}.params", cache if embedded else None)
         self.cache = cache
         self.memcg = memcg
         self.root = root
@@ -164,27 +174,37 @@ class MemCgroup(Actor):
         """Jiffies; for reports."""
         self.dead = False
         self.kmem_reference = False
+        self.kmem_online = True
         self.references = 1
         self.slab_caches_mutex = Mutex(f"{self.name}.slab_caches_mutex", self)
         self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self)
         self.caches: list[KmemCache] = []
 
     @operation
-    def activate(self, number: int, limit: int | None, cgroups: Cgroups | None) -> None:
+    def activate(self, number: int, limit: int | None, cgroups: Cgroups | None, pinned: bool = True) -> None:
         """``memcg_kmem_set_active(memcg)``: kernel memory is accounted from here on, and pins the group.
 
         Args:
             number: the index of its children.
             limit: bytes; None for none.
             cgroups: who gets the number back, if it is given back.
+            pinned: one reference of the group stands for whatever it has charged.
         """
-        self.account(number, limit, cgroups)
+        self.account(number, limit, cgroups, pinned=pinned)
 
-    def account(self, number: int, limit: int | None, cgroups: Cgroups | None) -> None:
-        """As `activate`, for a group that nobody has seen yet."""
+    def account(self, number: int, limit: int | None, cgroups: Cgroups | None, *, pinned: bool = True) -> None:
+        """As `activate`, for a group that nobody has seen yet.
+
+        Args:
+            number: as for `activate`.
+            limit: as for `activate`.
+            cgroups: as for `activate`.
+            pinned: one reference of the group stands for whatever it has charged.
+        """
         self.id, self.limit, self.cgroups = number, limit, cgroups
-        self.active = self.kmem_reference = True
-        self.references += 1
+        self.active = True
+        self.kmem_reference = pinned
+        self.references += pinned
 
     @operation(writes="limit", reads="active usage")
     def set_limit(self, limit: int | None) -> bool:
@@ -193,6 +213,16 @@ class MemCgroup(Actor):
             return False
         self.limit = limit
         return True
+
+    @operation(writes="kmem_online")
+    def kmem_offline(self) -> None:
+        """``memcg->kmem_acct_active = false``: no child is made any more, and none found by its number."""
+        self.kmem_online = False
+
+    @operation(reads="kmem_online")
+    def kmem_is_online(self) -> bool:
+        """``memcg_kmem_is_active()`` of 4.0, ``kmem_state == KMEM_ONLINE`` later."""
+        return self.kmem_online
 
     @operation(reads="active")
     def is_active(self) -> bool:
@@ -267,20 +297,20 @@ class MemCgroup(Actor):
         return self.online
 
     @operation(writes="references")
-    def get(self) -> None:
-        """``mem_cgroup_get()``."""
-        self.references += 1
+    def get(self, count: int = 1) -> None:
+        """``mem_cgroup_get()``, ``css_get_many()`` later."""
+        self.references += count
 
-    def _references(self) -> int:
+    def _references(self, *_: int) -> int:
         return self.references
 
-    def _one(self) -> int:
-        return 1
+    def _dropped(self, count: int = 1) -> int:
+        return count
 
-    @operation(writes="references", narrow=[CountsDown("references", _references, _one)])
-    def put(self) -> bool:
-        """``mem_cgroup_put()``: true when that was the last reference."""
-        self.references -= 1
+    @operation(writes="references", narrow=[CountsDown("references", _references, _dropped)])
+    def put(self, count: int = 1) -> bool:
+        """``mem_cgroup_put()``, ``css_put_many()`` later: true when the last reference went."""
+        self.references -= count
         if self.references < 0:
             raise KernelBug(Kind.ACCOUNTING, f"{self.name} was put too often", clause="references are negative")
         return self.references == 0
@@ -360,7 +390,7 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     memcg = MemCgroup(name, machine.clock, machine.debugobjects)
     if accounted:
         number, cgroups = await _number(machine, memcg)
-        memcg.account(number, limit, cgroups)
+        memcg.account(number, limit, cgroups, pinned=machine.lifecycle.kmem_pins_memcg)
     machine.memcgs.append(memcg)
     return memcg
 
@@ -395,18 +425,18 @@ async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None)
         done = True
         if limit is not None:
             number, cgroups = await _number(machine, memcg)
-            await memcg.activate(number, limit, cgroups)
+            await memcg.activate(number, limit, cgroups, machine.lifecycle.kmem_pins_memcg)
     await machine.set_limit_mutex.unlock()
     return done
 
 
-async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup) -> None:
-    """Drop a reference; with the last the memcg is freed, at once or by a kworker.  Any context.
+async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup, count: int = 1) -> None:
+    """Drop references; with the last the memcg is freed, at once or by a kworker.  Any context.
 
     Models mem_cgroup_put(), free_rcu() and free_work() (mm/memcontrol.c, v3.8).
     Deviation: no grace period passes before that work is queued.
     """
-    if not await memcg.put():
+    if not await memcg.put(count):
         return
     lifecycle = cpu.machine.lifecycle
     if not lifecycle.frees_memcg_by_work:
@@ -420,9 +450,14 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup) -> None:
     await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
 
 
-async def mem_cgroup_free(memcg: MemCgroup) -> None:
-    """Give back the memcg's number, then its memory.  Models __mem_cgroup_free() (mm/memcontrol.c, v3.8)."""
-    if memcg.cgroups is not None:
+async def mem_cgroup_free(memcg: MemCgroup, *, with_id: bool = True) -> None:
+    """Give back the memcg's number, then its memory.  Models __mem_cgroup_free() (mm/memcontrol.c, v3.8).
+
+    Args:
+        memcg: the group.
+        with_id: it still has its number; from 4.0 on that went back when the group went offline.
+    """
+    if with_id and memcg.cgroups is not None:
         await memcg.cgroups.release_id(memcg.id)
     await memcg.free()
 

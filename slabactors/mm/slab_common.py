@@ -60,6 +60,8 @@ class KmemCache(Actor):
         """SLAB: one for each memory node."""
         self.refcount = 1
         self.memcg_caches: dict[int, KmemCache] = {}
+        self.all_children: list[KmemCache] = []
+        """Of a root, from 4.0 on: also those that are in no slot any more; newest first."""
         self.published = 0
 
     @operation(reads="memcg_caches")
@@ -131,6 +133,21 @@ class KmemCache(Actor):
         """``for (i++; i < memcg_limited_groups_array_size; i++)``: the next slot that is filled, with its child."""
         following = [number for number in self.memcg_caches if number > index]
         return (min(following), self.memcg_caches[min(following)]) if following else None
+
+    @operation(writes="children")
+    def link_child(self, child: KmemCache) -> None:
+        """``list_add(&s->memcg_params.list, &root->memcg_params.list)``."""
+        self.all_children.insert(0, child)
+
+    @operation(writes="children")
+    def unlink_child(self, child: KmemCache) -> None:
+        """``list_del(&s->memcg_params.list)``."""
+        self.all_children.remove(child)
+
+    @operation(reads="children")
+    def linked_children(self) -> list[KmemCache]:
+        """``for_each_memcg_cache()``: every child that was not shut down, newest first."""
+        return list(self.all_children)
 
     @operation(writes="refcount")
     def add_name(self) -> None:

@@ -260,6 +260,9 @@ class Slub(Allocator):
             drained = await c.put_partial(slab, free)
             if drained:
                 await self._unfreeze(cpu, cache, drained)
+            if slab in drained:
+                await c.end_flush()
+                return
             if not (drained and self.policy.drains_before_it_puts):
                 return
             await c.end_flush()
@@ -437,6 +440,20 @@ class Slub(Allocator):
             await join(item)
 
     # -- shrink and close ------------------------------------------------------------------------------------------
+
+    async def stop_caching(self, cpu: Cpu, cache: KmemCache) -> None:
+        """No slab stays on a CPU's partial list from here on, and no empty one on a node's.  Sleeps.
+
+        Models what __kmem_cache_shrink() does for a cache that is deactivated (mm/slub.c, v4.0), and later
+        __kmemcg_cache_deactivate() and the grace period behind it: a slow path that saw the old limits has ended when
+        this returns.  That part of SLUB is 4.0's, whatever release the rest is of.
+        """
+        for c in cache.cpu_slabs:
+            await c.stop_caching()
+        for node in cache.nodes:
+            await node.stop_caching()
+        for c in cache.cpu_slabs:
+            await c.wait_irqs_on()
 
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
         """Flush every CPU, then give back every empty slab, whatever ``min_partial`` is.  Takes no mutex.  Sleeps.

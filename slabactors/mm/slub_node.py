@@ -26,6 +26,8 @@ class KmemCacheNode(Actor):
         super().__init__(f"node{node}/{cache.name}", cache)
         self.policy = policy
         self.min_partial = shape.min_partial
+        self.keeps_none = False
+        """No empty slab stays, however few are listed."""
         self.partial: list[Slab] = []
         self.nr_slabs = 0
         self.total_objects = 0
@@ -44,7 +46,7 @@ class KmemCacheNode(Actor):
         self.partial.remove(slab)
 
     def _too_many(self) -> bool:
-        return self.policy.too_many(len(self.partial), self.min_partial)
+        return self.keeps_none or self.policy.too_many(len(self.partial), self.min_partial)
 
     # -- the lock --------------------------------------------------------------------------------------------------
 
@@ -215,6 +217,12 @@ class KmemCacheNode(Actor):
     def slabs_left(self) -> int:
         """``n->nr_partial || slabs_node(s, node)``: how many slabs the node still has."""
         return max(self.nr_slabs, len(self.partial))
+
+    @operation(writes="min_partial")
+    def stop_caching(self) -> None:
+        """``s->min_partial = 0``: one field of the cache in the kernel; every node has a copy here."""
+        self.min_partial = 0
+        self.keeps_none = True
 
     # -- what sysfs sets ---------------------------------------------------------------------------------------------
 
