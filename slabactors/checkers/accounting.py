@@ -57,6 +57,12 @@ class Accounting(Checker):
                 self._references(machine, memcg)
 
     def _references(self, machine: Machine, memcg: MemCgroup) -> None:
+        if memcg.css is not None:
+            refcnt = memcg.css.refcnt
+            expected = machine.lifecycle.css_holders(machine, memcg) + (0 if refcnt.dead else 1)
+            if refcnt.count != expected:
+                _wrong(f"{refcnt.name} has {refcnt.count} references, {expected} are held", "css references", refcnt)
+            return
         children = sum(1 for cache in machine.children() if cache.params is not None and cache.params.memcg is memcg)
         expected = children + (0 if memcg.dead else 1) + (1 if memcg.kmem_reference else 0)
         if memcg.references != expected:

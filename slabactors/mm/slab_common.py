@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
+from slabactors.kernel.rcu import rcu_barrier
 from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, memcg_unregister_cache
 
@@ -186,9 +188,13 @@ async def kmem_cache_create(
         min_partial=min_partial,
     )
     machine = cpu.machine
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     cache = machine.new_cache(name, spec)
+    if machine.config.memoryless_nodes:
+        machine.allocator.leave_out(cache, await machine.node_states.for_each())
     await machine.slab_mutex.unlock()
+    await release_hotplug(cpu)
     return cache
 
 
@@ -241,7 +247,13 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
     Returns:
         What the allocator's release returns: whether slabs are left, or 0 whatever is left.
     """
-    return await cpu.machine.allocator.shrink(cpu, cache)
+    machine = cpu.machine
+    if not (machine.allocator.shrink_holds_cpus or machine.lifecycle.locks_memory_hotplug):
+        return await machine.allocator.shrink(cpu, cache)
+    await hold_hotplug(cpu)
+    left = await machine.allocator.shrink(cpu, cache)
+    await release_hotplug(cpu)
+    return left
 
 
 async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
@@ -272,15 +284,18 @@ async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
     """
     machine = cpu.machine
     complaint = await machine.lifecycle.destroy_children(cpu, cache) if cache.root is None else None
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     if await cache.drop_name() != 0:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         return complaint
     machine.slab_caches.remove(cache)
     objects_remain = await _close(cpu, cache)
     if objects_remain is not None:
         machine.list_again(cache)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
         return complaint or objects_remain
     params = cache.params
@@ -289,13 +304,14 @@ async def try_destroy(cpu: Cpu, cache: KmemCache) -> str | None:
         await memcg_unregister_cache(cpu, params)
     await machine.slab_mutex.unlock()
     if cache.spec.rcu:
-        await machine.rcu.barrier()
+        await rcu_barrier(cpu)
     # Window: shut down, and before 3.14 still reachable through the root's array.
     if params is not None and withdrawn:
         await params.free()
     elif params is not None:
         await memcg_release_cache(cpu, cache)
     await cache.free()
+    await release_hotplug(cpu)
     since = params.memcg.removed_at if params is not None else machine.clock.now
     machine.destroyed.append((cache.name, machine.clock.now - since))
     return complaint
