@@ -7,12 +7,13 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slabactors.kernel.workqueue import WorkFunction
+from slabactors.kernel.workqueue import WorkFunction, WorkqueueSpec
 from slabactors.mm import memcontrol, slab_common
 from slabactors.mm.memcontrol import MemcgCacheParams
 from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
+    from slabactors.kernel.cgroup import CssPolicy
     from slabactors.kernel.cpu import Cpu
     from slabactors.machine import Machine
     from slabactors.mm.allocator import CacheSpec
@@ -42,6 +43,11 @@ class Lifecycle(ABC):
         frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
         kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
             (3.8), and not the id of their css (v5).
+        consolidated_rcu: there is one RCU, which waits for readers and for who stays on a CPU alike (4.20 and later).
+        workqueues: workqueues that are there from boot on, beside system_wq.
+        fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
+        locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
+        css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
@@ -62,6 +68,11 @@ class Lifecycle(ABC):
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
     kmem_pins_memcg: ClassVar[bool] = True
+    consolidated_rcu: ClassVar[bool] = False
+    workqueues: ClassVar[tuple[WorkqueueSpec, ...]] = ()
+    fair_hotplug_locks: ClassVar[bool] = False
+    locks_memory_hotplug: ClassVar[bool] = False
+    css: ClassVar[CssPolicy | None] = None
 
     def work_func(self, params: MemcgCacheParams) -> WorkFunction:
         """What the destroy work of a child calls: ``container_of(work)`` has been worked out already."""
@@ -135,8 +146,12 @@ class Lifecycle(ABC):
     # -- groups and caches that come and go ------------------------------------------------------------------------
 
     async def css_free(self, cpu: Cpu, memcg: MemCgroup) -> None:
-        """The last reference of a group has gone."""
+        """The last reference of a group has gone: free it.  Sleeps only where the group is freed by a work."""
         await memcontrol.mem_cgroup_free(memcg)
+
+    def css_holders(self, machine: Machine, memcg: MemCgroup) -> int:
+        """How many references of a memcg's css there have to be at rest, beside its own: for the accounting checker."""
+        return 0
 
     def expected_references(self, machine: Machine, memcg: MemCgroup) -> int:
         """How many references a group has to have in a machine in which nothing moves.  For checkers."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
+from slabactors.kernel.rcu import rcu_barrier
 from slabactors.lifecycle.base import WithoutDestroyWork
-from slabactors.mm.memcontrol import mem_cgroup_put
+from slabactors.mm.memcontrol import mem_cgroup_put, new_child
 from slabactors.mm.slab_common import close, kmem_cache_shrink, try_destroy
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class V316(WithoutDestroyWork):
     release = "3.16, 2014-08-03"
     frees_memcg_by_work = True
     kmemcg_ids = True
+    locks_memory_hotplug = True
 
     async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
         """A child counts its pages, and holds its group."""
@@ -42,9 +45,11 @@ class V316(WithoutDestroyWork):
         await machine.memcg_slab_mutex.lock()
         child = await root.read_slot(memcg.id)
         if child is None:
+            await hold_hotplug(cpu)
             await machine.slab_mutex.lock()
-            child = machine.new_child(root, memcg)
+            child = await new_child(machine, root, memcg)
             await machine.slab_mutex.unlock()
+            await release_hotplug(cpu)
             await self.register_cache(cpu, child)
             await memcg.link(child)
             await root.publish(memcg.id, child)
@@ -95,9 +100,11 @@ class V316(WithoutDestroyWork):
         ``slab_mutex`` is given back for that: ``memcg_slab_mutex`` has to be taken before it.
         """
         machine = cpu.machine
+        await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
         if await cache.drop_name() != 0:
             await machine.slab_mutex.unlock()
+            await release_hotplug(cpu)
             return None
         complaint = None
         if cache.root is None:
@@ -108,16 +115,18 @@ class V316(WithoutDestroyWork):
         complaint = complaint or await close(cpu, cache)
         if complaint is not None:
             await machine.slab_mutex.unlock()
+            await release_hotplug(cpu)
             machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
             return complaint
         machine.slab_caches.remove(cache)
         await machine.slab_mutex.unlock()
         if cache.spec.rcu:
-            await machine.rcu.barrier()
+            await rcu_barrier(cpu)
         if cache.params is not None:
             await cache.params.free()
         await cache.free()
         machine.note_destroyed(cache)
+        await release_hotplug(cpu)
         return None
 
     async def destroy_children(self, cpu: Cpu, root: KmemCache) -> str | None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
+from slabactors.kernel.rcu import rcu_barrier
 from slabactors.lifecycle.v3_19 import V319
-from slabactors.mm.memcontrol import MemcgCacheParams, mem_cgroup_free, mem_cgroup_put, memcg_create_cache_enqueue
+from slabactors.mm.memcontrol import (
+    MemcgCacheParams,
+    mem_cgroup_free,
+    mem_cgroup_put,
+    memcg_create_cache_enqueue,
+    new_child,
+)
 from slabactors.mm.slab_common import close, kmem_cache_shrink
 
 if TYPE_CHECKING:
@@ -47,6 +55,7 @@ class V40(V319):
     async def create_child(self, cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
         """``memcg_create_kmem_cache()``, by a kworker: not for a group that has gone offline."""
         machine = cpu.machine
+        await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
         child = root
         if await memcg.kmem_is_online():
@@ -54,10 +63,11 @@ class V40(V319):
             if existing is not None:
                 child = existing
             else:
-                child = machine.new_child(root, memcg)
+                child = await new_child(machine, root, memcg)
                 await root.link_child(child)
                 await root.publish(memcg.id, child)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         return child
 
     async def offline(self, cpu: Cpu, memcg: MemCgroup) -> None:
@@ -76,6 +86,7 @@ class V40(V319):
     async def deactivate_caches(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """``memcg_deactivate_kmem_caches()``: the group's child of every root, under slab_mutex."""
         machine = cpu.machine
+        await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
         for root in [cache for cache in machine.slab_caches if cache.root is None]:
             child = await root.read_slot(memcg.id)
@@ -84,6 +95,7 @@ class V40(V319):
                 await kmem_cache_shrink(cpu, child)
                 await root.clear_slot(memcg.id)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
 
     async def css_free(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """``memcg_destroy_kmem_caches()``: nothing is charged to the group any more, so none of its caches has a page.
@@ -92,6 +104,7 @@ class V40(V319):
             KernelBug: ``bug-on`` when one has.
         """
         machine = cpu.machine
+        await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
         gone = []
         for cache in [c for c in machine.slab_caches if c.params is not None and c.params.memcg is memcg]:
@@ -104,6 +117,7 @@ class V40(V319):
                 )
             gone.append(cache)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await self.release_caches(cpu, gone)
         await mem_cgroup_free(memcg, with_id=False)
 
@@ -124,7 +138,7 @@ class V40(V319):
         """``release_caches()``: free what was shut down, after the callbacks that give back slabs of RCU caches."""
         machine = cpu.machine
         if any(cache.spec.rcu for cache in caches):
-            await machine.rcu.barrier()
+            await rcu_barrier(cpu)
         for cache in caches:
             await cache.free()
             machine.note_destroyed(cache)
@@ -132,9 +146,11 @@ class V40(V319):
     async def destroy_cache(self, cpu: Cpu, cache: KmemCache) -> str | None:
         """``kmem_cache_destroy()`` of a root: every child first, and it only if none has objects; under slab_mutex."""
         machine = cpu.machine
+        await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
         if await cache.drop_name() != 0:
             await machine.slab_mutex.unlock()
+            await release_hotplug(cpu)
             return None
         gone: list[KmemCache] = []
         complaint = await self.shutdown_children(cpu, cache, gone)
@@ -143,6 +159,7 @@ class V40(V319):
             if complaint is None:
                 gone.append(cache)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await self.release_caches(cpu, gone)
         if complaint is not None:
             machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, Clock, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.cgroup import CgroupSubsysState, css_create, kill_css
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.locking import Mutex
 from slabactors.kernel.workqueue import Work, queue_work
 from slabactors.mm.page_alloc import PAGE_SIZE
@@ -154,6 +156,7 @@ class MemCgroup(Actor):
         limit: of kernel memory, in bytes; None for none.
         usage: bytes of kernel memory charged.
         cgroups: who gets the number back when the group is freed; None when it is not given back.
+        css: whose references keep the group, where the lifecycle has those; `references` are not used then.
     """
 
     role = "mem_cgroup"
@@ -179,6 +182,7 @@ class MemCgroup(Actor):
         self.slab_caches_mutex = Mutex(f"{self.name}.slab_caches_mutex", self)
         self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self)
         self.caches: list[KmemCache] = []
+        self.css: CgroupSubsysState | None = None
 
     @operation
     def activate(self, number: int, limit: int | None, cgroups: Cgroups | None, pinned: bool = True) -> None:
@@ -391,8 +395,27 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     if accounted:
         number, cgroups = await _number(machine, memcg)
         memcg.account(number, limit, cgroups, pinned=machine.lifecycle.kmem_pins_memcg)
+    if machine.lifecycle.css is not None:
+        hooks = _MemcgHooks(machine, memcg)
+        memcg.css = await css_create(cpu, f"{memcg.name}.css", hooks, memcg, machine.lifecycle.css)
     machine.memcgs.append(memcg)
     return memcg
+
+
+class _MemcgHooks:
+    """``struct cgroup_subsys mem_cgroup_subsys``: what the controller does with a group's css."""
+
+    def __init__(self, machine: Machine, memcg: MemCgroup) -> None:
+        self.machine = machine
+        self.memcg = memcg
+
+    async def css_offline(self, cpu: Cpu) -> None:
+        """Models mem_cgroup_css_offline() (mm/memcontrol.c, v3.14)."""
+        await self.machine.lifecycle.offline(cpu, self.memcg)
+
+    async def css_free(self, cpu: Cpu) -> None:
+        """Models mem_cgroup_css_free() (mm/memcontrol.c, v3.14)."""
+        await self.machine.lifecycle.css_free(cpu, self.memcg)
 
 
 async def _number(machine: Machine, memcg: MemCgroup) -> tuple[int, Cgroups | None]:
@@ -466,8 +489,12 @@ async def mem_cgroup_rmdir(cpu: Cpu, memcg: MemCgroup) -> None:
     """Remove a memcg's directory: its caches are to go away.  Sleeps.
 
     Models mem_cgroup_pre_destroy() or mem_cgroup_css_offline(), as the lifecycle has it, then mem_cgroup_css_free().
+    Where a css has references of its own, both follow in kworkers: see `slabactors.kernel.cgroup.kill_css`.
     """
     memcg.removed_at = cpu.machine.clock.now
+    if memcg.css is not None:
+        await kill_css(cpu, memcg.css)
+        return
     await cpu.machine.lifecycle.offline(cpu, memcg)
     if await memcg.mark_dead():
         await mem_cgroup_put(cpu, memcg)
@@ -536,18 +563,21 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     if existing is not None:
         await machine.memcg_cache_mutex.unlock()
         return existing
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     if machine.lifecycle.creation_checks_online and not await memcg.is_online():
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await machine.memcg_cache_mutex.unlock()
         return root
-    child = machine.new_child(root, memcg)
+    child = await new_child(machine, root, memcg)
     assert child.params is not None
     await machine.lifecycle.register_cache(cpu, child)
     if machine.lifecycle.slot_outlives_list:
         await child.params.init_nr_pages()
         await memcg_register_cache(child.params)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await machine.memcg_cache_mutex.unlock()
         return child
     await memcg.slab_caches_mutex.lock()
@@ -557,6 +587,7 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     await memcg.get()
     if machine.lifecycle.publishes_early:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await root.publish(memcg.id, child)
         # Window: allocations find the child before its page counter is set up.
         await child.params.init_nr_pages()
@@ -564,11 +595,21 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await child.params.init_nr_pages()
         await root.publish(memcg.id, child)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
     else:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await child.params.init_nr_pages()
         await root.publish(memcg.id, child)
     await machine.memcg_cache_mutex.unlock()
+    return child
+
+
+async def new_child(machine: Machine, root: KmemCache, memcg: MemCgroup) -> KmemCache:
+    """A child that nobody can find yet, with structures for every node that has memory.  Under slab_mutex."""
+    child = machine.new_child(root, memcg)
+    if machine.config.memoryless_nodes:
+        machine.allocator.leave_out(child, await machine.node_states.for_each())
     return child
 
 
