@@ -87,6 +87,7 @@ class Machine:
         slab_caches: the caches that are not being destroyed, newest first; ``slab_mutex`` protects it.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
+        state: what the lifecycle has once a machine.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
@@ -123,6 +124,7 @@ class Machine:
         self.allocator = models.allocator(config.allocator)
         self.vmscan = vmscan
         self.shrinkers: list[vmscan.Shrinker] = []
+        self.state = lifecycle.new_state(self)
         self.caches: list[KmemCache] = []
         self.slab_caches: list[KmemCache] = []
         self.slabs: dict[SlabPage, None] = {}

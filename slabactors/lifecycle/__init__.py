@@ -23,7 +23,14 @@ from slabactors.lifecycle.v3_16 import V316
 from slabactors.lifecycle.v3_19 import V319
 from slabactors.lifecycle.v4_0 import V40
 from slabactors.lifecycle.v4_4 import V44
+from slabactors.lifecycle.v4_11 import V411
+from slabactors.lifecycle.v4_18 import V418, V418FlushOnly, V418GracePeriod
 from slabactors.lifecycle.v5 import V5
+from slabactors.lifecycle.v5_3 import V53
+from slabactors.lifecycle.v5_4 import V54
+from slabactors.lifecycle.v5_5 import V55
+from slabactors.lifecycle.v5_8 import V58, V58Stable
+from slabactors.lifecycle.v5_9 import V59
 from slabactors.lifecycle.verify_dead import VerifyDead
 
 LIFECYCLES: dict[str, type[Lifecycle]] = {
@@ -39,6 +46,16 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         V319,
         V40,
         V44,
+        V411,
+        V418FlushOnly,
+        V418GracePeriod,
+        V418,
+        V53,
+        V54,
+        V55,
+        V58,
+        V58Stable,
+        V59,
         Repaired,
         NoPendingCheck,
         DestroyAfterShrink,

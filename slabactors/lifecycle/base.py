@@ -41,9 +41,11 @@ class Lifecycle(ABC):
         puts_memcg_last: a child that was shut down gives back its memcg when it is done with it (3.10); 3.8 unlinks
             the child afterwards, under a mutex in the memcg.
         frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
+        frees_memcg_by_rcu: a grace period passes before that, for those who use a memcg under RCU only (5.3).
         kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
             (3.8), and not the id of their css (v5).
         consolidated_rcu: there is one RCU, which waits for readers and for who stays on a CPU alike (4.20 and later).
+        creation_workqueue: the name of the one of them that children are created by; system_wq unless there is one.
         workqueues: workqueues that are there from boot on, beside system_wq.
         fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
         locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
@@ -51,6 +53,8 @@ class Lifecycle(ABC):
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
+        charges_pages: the pages of a child are charged to the group of whoever allocates (to 5.8).
+        reparents: what a group has charged is its parent's when it has gone offline (5.3).
         kmem_pins_memcg: one reference of a group stands for all that it has charged (to 3.18); later each page has one.
     """
 
@@ -63,13 +67,17 @@ class Lifecycle(ABC):
     slot_outlives_list: ClassVar[bool] = False
     puts_memcg_last: ClassVar[bool] = True
     frees_memcg_by_work: ClassVar[bool] = False
+    frees_memcg_by_rcu: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
     kmem_pins_memcg: ClassVar[bool] = True
+    charges_pages: ClassVar[bool] = True
+    reparents: ClassVar[bool] = False
     consolidated_rcu: ClassVar[bool] = False
     workqueues: ClassVar[tuple[WorkqueueSpec, ...]] = ()
+    creation_workqueue: ClassVar[str] = "system_wq"
     fair_hotplug_locks: ClassVar[bool] = False
     locks_memory_hotplug: ClassVar[bool] = False
     css: ClassVar[CssPolicy | None] = None
@@ -95,6 +103,10 @@ class Lifecycle(ABC):
     @abstractmethod
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """The destroy work of a child runs on a kworker."""
+
+    def new_state(self, machine: Machine) -> Any:
+        """What the generation has once a machine: actors that are no cache's and no group's.  See `Machine.state`."""
+        return None
 
     # -- what it makes of a child ----------------------------------------------------------------------------------
 
@@ -164,6 +176,10 @@ class Lifecycle(ABC):
         For checkers.  A generation in which the caches of a group go together says what keeps them.
         """
         return machine.allocator.live_objects(machine, cache) > 0
+
+    async def may_merge(self, cache: KmemCache) -> bool:
+        """Whether a root that is just like a new one may get the new one's name.  Under slab_mutex."""
+        return True
 
     async def create_cache(self, cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
         """``kmem_cache_create()`` of a root.  Sleeps."""

@@ -58,17 +58,22 @@ class V40(V319):
         await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
         child = root
-        if await memcg.kmem_is_online():
+        if await self.may_create(root, memcg):
             existing = await root.read_slot(memcg.id)
             if existing is not None:
                 child = existing
             else:
                 child = await new_child(machine, root, memcg)
+                await self.register_cache(cpu, child)
                 await root.link_child(child)
                 await root.publish(memcg.id, child)
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
         return child
+
+    async def may_create(self, root: KmemCache, memcg: MemCgroup) -> bool:
+        """Whether a child may still be made, under slab_mutex."""
+        return await memcg.kmem_is_online()
 
     async def offline(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """``memcg_deactivate_kmem()``: first nobody makes a child any more, then those that are there are emptied."""
@@ -91,11 +96,15 @@ class V40(V319):
         for root in [cache for cache in machine.slab_caches if cache.root is None]:
             child = await root.read_slot(memcg.id)
             if child is not None:
-                await machine.allocator.stop_caching(cpu, child)
-                await kmem_cache_shrink(cpu, child)
+                await self.deactivate(cpu, child)
                 await root.clear_slot(memcg.id)
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
+
+    async def deactivate(self, cpu: Cpu, child: KmemCache) -> None:
+        """``__kmem_cache_shrink(s, true)``: no empty slab is kept any more, and those that are there go now."""
+        await cpu.machine.allocator.stop_caching(cpu, child)
+        await kmem_cache_shrink(cpu, child)
 
     async def css_free(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """``memcg_destroy_kmem_caches()``: nothing is charged to the group any more, so none of its caches has a page.
@@ -131,8 +140,12 @@ class V40(V319):
         if complaint is None:
             cpu.machine.slab_caches.remove(cache)
             if cache.root is not None:
-                await cache.root.unlink_child(cache)
+                await self.unlink(cpu, cache, cache.root)
         return complaint
+
+    async def unlink(self, cpu: Cpu, child: KmemCache, root: KmemCache) -> None:
+        """``memcg_unlink_cache()``: a child that was shut down leaves the list of its root."""
+        await root.unlink_child(child)
 
     async def release_caches(self, cpu: Cpu, caches: list[KmemCache]) -> None:
         """``release_caches()``: free what was shut down, after the callbacks that give back slabs of RCU caches."""
@@ -152,6 +165,11 @@ class V40(V319):
             await machine.slab_mutex.unlock()
             await release_hotplug(cpu)
             return None
+        return await self.destroy_nameless(cpu, cache)
+
+    async def destroy_nameless(self, cpu: Cpu, cache: KmemCache) -> str | None:
+        """The second half of ``kmem_cache_destroy()``, with slab_mutex held, which it gives back."""
+        machine = cpu.machine
         gone: list[KmemCache] = []
         complaint = await self.shutdown_children(cpu, cache, gone)
         if complaint is None:

@@ -20,11 +20,10 @@ class V44(V40):
     name = "v4.4"
     release = "4.4, 2016-01-10"
 
-    async def shutdown(self, cpu: Cpu, cache: KmemCache) -> str | None:
-        """``shutdown_memcg_caches()`` clears the slot of a child that is still in one."""
-        complaint = await super().shutdown(cpu, cache)
-        if complaint is None and cache.params is not None:
-            slot = await cache.params.root.read_slot(cache.params.memcg.id)
-            if slot is cache:
-                await cache.params.root.clear_slot(cache.params.memcg.id)
-        return complaint
+    async def unlink(self, cpu: Cpu, child: KmemCache, root: KmemCache) -> None:
+        """Also out of its slot, unless that is empty or another group's by now."""
+        await super().unlink(cpu, child, root)
+        assert child.params is not None
+        number = child.params.memcg.id
+        if await root.read_slot(number) is child:
+            await root.clear_slot(number)

@@ -13,6 +13,7 @@ from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.cgroup import CgroupSubsysState, css_create, kill_css
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.locking import Mutex
+from slabactors.kernel.rcu import call_rcu
 from slabactors.kernel.workqueue import Work, queue_work
 from slabactors.mm.page_alloc import PAGE_SIZE
 
@@ -61,6 +62,8 @@ class MemcgCacheParams(Actor):
         super().__init__(f"{cache.name}.params", cache if embedded else None)
         self.cache = cache
         self.memcg = memcg
+        self.charged: MemCgroup | None = memcg
+        """Whom its pages are charged to, from 5.3 on: its group, then whoever inherits them."""
         self.root = root
         self.dead = False
         self.pages = 0
@@ -72,6 +75,16 @@ class MemcgCacheParams(Actor):
     def orphaned(self) -> bool:
         """Its group has been removed.  For reports and checkers."""
         return not self.memcg.online
+
+    @operation(writes="memcg")
+    def set_memcg(self, memcg: MemCgroup | None) -> None:
+        """``WRITE_ONCE(s->memcg_params.memcg, memcg)``: whom its pages are charged to from here on."""
+        self.charged = memcg
+
+    @operation(reads="memcg")
+    def read_memcg(self) -> MemCgroup | None:
+        """``READ_ONCE(s->memcg_params.memcg)``."""
+        return self.charged
 
     @operation(writes="dead")
     def set_dead(self, dead: bool = True) -> None:
@@ -457,7 +470,7 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup, count: int = 1) -> None:
     """Drop references; with the last the memcg is freed, at once or by a kworker.  Any context.
 
     Models mem_cgroup_put(), free_rcu() and free_work() (mm/memcontrol.c, v3.8).
-    Deviation: no grace period passes before that work is queued.
+    Deviation: no grace period passes before that work is queued, unless the lifecycle has readers that count on it.
     """
     if not await memcg.put(count):
         return
@@ -469,8 +482,11 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup, count: int = 1) -> None:
     async def free_work(cpu: Cpu) -> None:
         await lifecycle.css_free(cpu, memcg)
 
-    await memcg.work_freeing.init(free_work)
-    await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
+    async def free_rcu() -> None:
+        await memcg.work_freeing.init(free_work)
+        await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
+
+    await (call_rcu(cpu, free_rcu) if lifecycle.frees_memcg_by_rcu else free_rcu())
 
 
 async def mem_cgroup_free(memcg: MemCgroup, *, with_id: bool = True) -> None:
@@ -537,7 +553,7 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
         await mem_cgroup_put(cpu, memcg)
 
     await request.init(memcg_create_cache_work_func)
-    await queue_work(cpu, machine.system_wq, request)
+    await queue_work(cpu, machine.workqueue(machine.lifecycle.creation_workqueue), request)
 
 
 async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:

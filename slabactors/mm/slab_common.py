@@ -14,6 +14,7 @@ from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
+    from slabactors.kernel.workqueue import Work
     from slabactors.machine import Machine
     from slabactors.mm.allocator import Geometry
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
@@ -61,7 +62,11 @@ class KmemCache(Actor):
         self.nodelists: list[KmemList3] = []
         """SLAB: one for each memory node."""
         self.refcount = 1
+        self.creation: Work | None = None
+        """Of a root of 5.9: what creates its child."""
         self.memcg_caches: dict[int, KmemCache] = {}
+        self.dying = False
+        """Of a root, from 4.18 on: it is being destroyed."""
         self.all_children: list[KmemCache] = []
         """Of a root, from 4.0 on: also those that are in no slot any more; newest first."""
         self.published = 0
@@ -151,10 +156,25 @@ class KmemCache(Actor):
         """``for_each_memcg_cache()``: every child that was not shut down, newest first."""
         return list(self.all_children)
 
+    @operation(writes="dying")
+    def set_dying(self, dying: bool = True) -> None:
+        """``s->memcg_params.dying = true``: nothing new is to begin for the children of this root."""
+        self.dying = dying
+
+    @operation(reads="dying")
+    def is_dying(self) -> bool:
+        """``s->memcg_params.dying``."""
+        return self.dying
+
     @operation(writes="refcount")
     def add_name(self) -> None:
         """``s->refcount++``: one more name for the cache; one that lost its last can get another."""
         self.refcount += 1
+
+    @operation(reads="refcount")
+    def names(self) -> int:
+        """``s->refcount``."""
+        return self.refcount
 
     @operation(writes="refcount", stale=Kind.DOUBLE_DESTROY)
     def drop_name(self) -> int:
@@ -221,7 +241,7 @@ async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
     machine = cpu.machine
     await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
-    cache = find_mergeable(machine, spec)
+    cache = await find_mergeable(machine, spec)
     if cache is not None:
         await cache.add_name()
     else:
@@ -233,7 +253,7 @@ async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
     return cache
 
 
-def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
+async def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
     """The newest root cache that one with such a spec would be merged with; none has that has a constructor.
 
     Models find_mergeable() (mm/slub.c, v3.8).  Under slab_mutex, which everything that is looked at stands under.
@@ -241,7 +261,10 @@ def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
     """
     if not machine.config.merging or spec.ctor:
         return None
-    return next((cache for cache in machine.slab_caches if cache.root is None and cache.spec == spec), None)
+    for cache in machine.slab_caches:
+        if cache.root is None and cache.spec == spec and await machine.lifecycle.may_merge(cache):
+            return cache
+    return None
 
 
 async def kmem_cache_alloc(
