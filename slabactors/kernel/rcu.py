@@ -20,6 +20,7 @@ class Rcu(Actor):
     """
 
     role = "rcu"
+    lock_class = "rcu_callback"
 
     def __init__(self) -> None:
         super().__init__("rcu")
@@ -44,7 +45,10 @@ class Rcu(Actor):
     def _none_left(self) -> bool:
         return self.callbacks == 0
 
-    @operation(guard=_none_left, reads="callbacks")
+    def _itself(self) -> Rcu:
+        return self
+
+    @operation(guard=_none_left, reads="callbacks", waits_for=_itself, sleeps=True)
     def barrier(self) -> None:
         """``rcu_barrier()``: returns when every callback has run.  Sleeps."""
 
@@ -60,7 +64,7 @@ async def call_rcu(cpu: Cpu, callback: Callable[[], Coroutine[Any, Any, None]]) 
     """
     rcu = cpu.machine.rcu
     await rcu.enqueue()
-    await start(cpu.task(_after_grace_period(rcu, callback), "RCU callback"))
+    await start(cpu.softirq(_after_grace_period(rcu, callback), "RCU callback", inside=rcu))
 
 
 async def _after_grace_period(rcu: Rcu, callback: Callable[[], Coroutine[Any, Any, None]]) -> None:

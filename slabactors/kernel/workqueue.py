@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slabactors.actors import Actor, Clock, Narrow, Spawn, Timed, operation
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.locking import member_of
 from slabactors.kernel.timer import apply_slack
 
 if TYPE_CHECKING:
@@ -50,13 +51,18 @@ class Work(Timed):
         clock: virtual time, for the timer.
         debug: the debugobjects checker, or one that is switched off.
         container: the object that embeds it.
+        lock_class: what lockdep calls it and all that are initialised alike; the member of its container, else the
+            name.
     """
 
     role = "work"
     counts = ("queueings", "started")
 
-    def __init__(self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None) -> None:
+    def __init__(
+        self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None, *, lock_class: str = ""
+    ) -> None:
         super().__init__(name, clock, container)
+        self.lock_class = lock_class or member_of(container, name)
         self.debug = debug
         self.function: WorkFunction | None = None
         self.initialised = False
@@ -136,7 +142,7 @@ class Work(Timed):
         if self.queued_on is None:
             return None
         workqueue, cpu = self.queued_on
-        return Spawn(workqueue.timer_fn(self, cpu), name="delayed_work_timer_fn", lane=cpu.name)
+        return cpu.softirq(workqueue.timer_fn(self, cpu), "delayed_work_timer_fn")
 
     def _not_canceling(self) -> bool:
         return not self.canceling
@@ -219,21 +225,39 @@ class Workqueue(Actor):
         self.worklists[cpu if running_on is None else running_on].append(work)
         self.inserted[work] = self.inserted.get(work, 0) + 1
 
+    def _may_take(self, work: Work) -> bool:
+        """``find_worker_executing_work() == NULL``."""
+        return self._executed_by(work) is None
+
     def _runnable(self, cpu: int, worker: str) -> bool:
         busy = self.executing
         worklist = self.worklists[cpu]
-        return bool(worklist) and (not busy or any(self._executed_by(work) is None for work in worklist))
+        return bool(worklist) and (not busy or any(self._may_take(work) for work in worklist))
 
-    @operation(guard=_runnable, parks=True)
+    def _with(self, work: Work) -> tuple[Actor, ...]:
+        return self, work
+
+    @operation(guard=_runnable, parks=True, enters=_with)
     def take(self, cpu: int, worker: str) -> Work:
-        """``list_del_init(&work->entry)``: the oldest item that nobody executes; others wait for their worker."""
+        """``list_del_init(&work->entry)``: the oldest item that nobody executes; others wait for their worker.
+
+        Raises:
+            KernelBug: ``bug-on`` when somebody does all the same.
+        """
         worklist = self.worklists[cpu]
-        work = next(work for work in worklist if self._executed_by(work) is None)
+        work = next(work for work in worklist if self._may_take(work))
+        other = self._executed_by(work)
+        if other is not None:
+            raise KernelBug(
+                Kind.BUG_ON,
+                f"{work.name} is run by {worker} while cpu{other} still runs it",
+                clause="work item executed twice at a time",
+            )
         worklist.remove(work)
         self.executing[worker] = cpu, work
         return work
 
-    @operation
+    @operation(leaves=True)
     def done(self, worker: str) -> None:
         """``worker->current_work = NULL``."""
         del self.executing[worker]
@@ -259,17 +283,20 @@ class Workqueue(Actor):
         self.inserted[work] -= 1
         return True
 
+    def _itself(self, work: Work) -> Work:
+        return work
+
     def _not_executing(self, work: Work) -> bool:
         return self._executed_by(work) is None
 
-    @operation(guard=_not_executing)
+    @operation(guard=_not_executing, waits_for=_itself, sleeps=True)
     def wait_executed(self, work: Work) -> None:
         """``flush_work()`` of an item that is not queued: until the run under way has ended."""
 
     def _idle(self, work: Work) -> bool:
         return self._executed_by(work) is None and self._queued(work) is None
 
-    @operation(guard=_idle)
+    @operation(guard=_idle, waits_for=_itself, sleeps=True)
     def wait_idle(self, work: Work) -> None:
         """``flush_work()``: until the item is neither queued nor executed.  An armed timer does not count."""
 
