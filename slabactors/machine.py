@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from slabactors.actors import Clock, Spawn
+from slabactors.actors import Clock, Locks, Spawn
 from slabactors.checkers import CHECKERS
 from slabactors.kernel.cgroup import Idr
 from slabactors.kernel.cpu import Cpu
@@ -91,9 +91,10 @@ class Machine:
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
+        locks: of the run, for lockdep; None where nobody looks at them.
     """
 
-    reports = ("destroyed", "dmesg")
+    reports = ("destroyed", "dmesg", "locks")
     """What nothing that happens depends on; see `slabactors.actors.Actor.reports`."""
 
     def __init__(self, clock: Clock, lifecycle: Lifecycle, config: MachineConfig) -> None:
@@ -131,6 +132,7 @@ class Machine:
         self.memcgs: list[MemCgroup] = []
         self.destroyed: list[tuple[str, int]] = []
         self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
+        self.locks: Locks | None = None
 
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
@@ -224,6 +226,15 @@ class Machine:
         """
         for checker in CHECKER_INSTANCES:
             checker.at_rest(self)
+
+    def at_bound(self) -> None:
+        """Let every checker look at a machine that has used up the steps of its run.
+
+        Raises:
+            KernelBug: one of them found something.
+        """
+        for checker in CHECKER_INSTANCES:
+            checker.at_bound(self)
 
     def dispose(self) -> None:
         """Untie the objects of a finished run, so that the memory goes back without a garbage collection."""

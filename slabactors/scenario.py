@@ -453,8 +453,11 @@ class BoundScenario:
             settle_jiffies=SETTLE_JIFFIES,
         )
         machine = self.machine(simulation.clock)
+        machine.locks = simulation.locks
         try:
-            outcome = simulation.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+            outcome = simulation.run(
+                self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest, at_bound=machine.at_bound
+            )
         except SystemExit as leaving:
             last = traceback.extract_tb(leaving.__traceback__)[-1]
             raise ScenarioError(
@@ -485,6 +488,7 @@ class BoundScenario:
             autojump=False,
         )
         machine = self.machine(runtime.clock)
+        machine.locks = runtime.locks
         outcome = await runtime.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
         return LiveExecution(outcome, machine, runtime.decisions())
 

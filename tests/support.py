@@ -75,7 +75,10 @@ def play(
     if follow is not None:
         follow(simulation)
     machine = Machine(simulation.clock, lifecycle(lifecycle_name), MachineConfig(**config))
-    outcome = simulation.run(story(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+    machine.locks = simulation.locks
+    outcome = simulation.run(
+        story(machine), daemons=machine.daemons(), at_rest=machine.at_rest, at_bound=machine.at_bound
+    )
     if outcome.error is not None and isinstance(outcome.error, AssertionError):
         raise outcome.error
     return Played(outcome, machine, steps, simulation)

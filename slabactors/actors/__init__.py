@@ -12,9 +12,11 @@ from slabactors.actors.actor import (
     operations,
 )
 from slabactors.actors.footprint import CountsDown, Narrow
+from slabactors.actors.locks import Locks
 from slabactors.actors.path import (
     Choose,
     Join,
+    MightSleep,
     Parallel,
     Request,
     Sleep,
@@ -24,6 +26,7 @@ from slabactors.actors.path import (
     choose,
     join,
     message_of,
+    might_sleep,
     parallel,
     prepare,
     sleep,
@@ -38,7 +41,9 @@ __all__ = [
     "Clock",
     "CountsDown",
     "Join",
+    "Locks",
     "Message",
+    "MightSleep",
     "Narrow",
     "Operation",
     "Parallel",
@@ -52,6 +57,7 @@ __all__ = [
     "choose",
     "join",
     "message_of",
+    "might_sleep",
     "operation",
     "operation_of",
     "operations",

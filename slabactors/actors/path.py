@@ -10,7 +10,7 @@ import types
 from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from slabactors.actors.actor import Message
+from slabactors.actors.actor import Actor, Message
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -39,17 +39,28 @@ class Spawn(Request, Generic[T]):
         name: what it does; siblings may share a name.
         lane: where it runs (``cpu0``, ``kworker/0``): its column in tables and timelines.
         daemon: it may wait for ever without that being a deadlock, and the run does not wait for it.
+        atomic: what it is when it may not sleep: an interrupt, a softirq.
+        inside: what others wait for when they wait for it, by operations with ``waits_for``.
     """
 
-    __slots__ = ("coroutine", "daemon", "lane", "name")
+    __slots__ = ("atomic", "coroutine", "daemon", "inside", "lane", "name")
 
     def __init__(
-        self, coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        name: str = "",
+        lane: str = "",
+        daemon: bool = False,
+        atomic: str = "",
+        inside: Actor | None = None,
     ) -> None:
         self.coroutine = coroutine
         self.name = name or getattr(coroutine, "__name__", "path")
         self.lane = lane
         self.daemon = daemon
+        self.atomic = atomic
+        self.inside = inside
 
 
 class Join(Request):
@@ -92,6 +103,12 @@ class Sleep(Request):
 
     def __init__(self, jiffies: int) -> None:
         self.jiffies = jiffies
+
+
+class MightSleep(Request):
+    """Be told off if the path must not sleep here."""
+
+    __slots__ = ()
 
 
 class Choose(Request):
@@ -159,6 +176,20 @@ async def sleep(jiffies: int) -> None:
     await _serve(Sleep(jiffies))
 
 
+async def might_sleep() -> None:
+    """Say that what follows may sleep, whether it does or not.  No step: nobody else sees it.
+
+    Models might_sleep() (include/linux/kernel.h, v3.8).
+
+    Raises:
+        KernelBug: ``sleep-in-atomic`` in an interrupt, a softirq, or with a spinlock held.
+    """
+    await _serve(_MIGHT_SLEEP)
+
+
+_MIGHT_SLEEP = MightSleep()
+
+
 async def choose(count: int) -> int:
     """A number from 0 to ``count - 1`` that the schedule picks, records and replays."""
     picked: int = await _serve(Choose(count))
@@ -200,6 +231,9 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
         if type(request) is not tuple:
             if isinstance(request, Spawn) and not request.daemon:
                 reply = Prepared(request.name, prepare(request.coroutine))
+                continue
+            if isinstance(request, MightSleep):
+                reply = None
                 continue
             if isinstance(request, Join) and isinstance(request.task, Prepared):
                 reply = request.task.result

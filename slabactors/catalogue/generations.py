@@ -24,13 +24,13 @@ GENERATIONS: Final[dict[str, tuple[str, ...]]] = {
     "G5": ("v3.10",),  # 3.10 to 3.13: the memcg is put last, and its reference taken under RCU
     "G6": ("v3.14",),  # 3.14: children are published and withdrawn as a whole
     "G7": (),  # 3.15: aliases first, and a cache is unregistered before it is shut down
-    "G8": (),  # 3.16 to 3.18: no work, and everything under one mutex
+    "G8": ("v3.16",),  # 3.16 to 3.18: no work, and everything under one mutex
     "G8x": (),  # in -mm, 2014-06, withdrawn: a reference for each slab
-    "G9": (),  # 3.19: the css is the reference
-    "G10": (),  # 4.0 to 4.10: deactivated at offline, destroyed when the css is freed
-    "G11": (),  # 4.11 to 5.2: deactivated by a work after a grace period
-    "G12": (),  # 5.3 to 5.8: a percpu reference, and children that move to the parent
-    "G13": (),  # from 5.9 on: no caches of memcgs
+    "G9": ("v3.19",),  # 3.19: the css is the reference
+    "G10": ("v4.0", "v4.4"),  # 4.0 to 4.10: deactivated at offline, destroyed when the css is freed
+    "G11": ("v4.11", "v4.18-flush-only", "v4.18-grace-period", "v4.18"),  # 4.11 to 5.2: deactivated by a work after a grace period
+    "G12": ("v5.3", "v5.4", "v5.5", "v5.8", "v5.8-stable"),  # 5.3 to 5.8: a percpu reference, and children that move to the parent
+    "G13": ("v5.9",),  # from 5.9 on: no caches of memcgs
     "repaired": ("repaired",),  # no kernel's
 }
 """Oldest first."""

@@ -33,10 +33,18 @@ class Accounting(Checker):
         """Count everything again.
 
         Raises:
-            KernelBug: ``accounting``.
+            KernelBug: ``accounting``, or ``objects-remaining`` for pages that were bound to a cache that went away.
         """
         lifecycle = machine.lifecycle
         slabs = [slab for slab in machine.slabs if slab.tombstone is None]
+        for slab in slabs:
+            if slab.cache.tombstone is not None:
+                raise KernelBug(
+                    Kind.OBJECTS_REMAINING,
+                    f"{slab.name} is there, and its cache {slab.cache.name} was freed",
+                    clause="pages of a freed cache",
+                    about=slab.cache,
+                )
         held = sum(1 << slab.order for slab in slabs)
         taken = machine.page_alloc.pages - machine.page_alloc.free
         if held != taken:

@@ -29,3 +29,10 @@ class Checker:
         Raises:
             KernelBug: it is not as it must be.
         """
+
+    def at_bound(self, machine: Machine) -> None:
+        """Look at a machine that has used up the steps of its run without coming to rest.
+
+        Raises:
+            KernelBug: it is not as it must be.
+        """

@@ -22,6 +22,9 @@ class Cpu(Actor):
     `slabactors.mm.slub_cpu`, which keeps the tasks and interrupts of a CPU apart by itself.
     """
 
+    atomic = "interrupts off"
+    ordered = False
+
     def __init__(self, number: int, machine: Machine) -> None:
         super().__init__(f"cpu{number}")
         self.id = number
@@ -61,3 +64,17 @@ class Cpu(Actor):
     def task(self, coroutine: Coroutine[Any, Any, T], name: str = "") -> Spawn[T]:
         """A task on this CPU, to be given to `start` or `parallel`."""
         return Spawn(coroutine, name=name, lane=self.name)
+
+    def interrupt(self, coroutine: Coroutine[Any, Any, T], name: str = "") -> Spawn[T]:
+        """An interrupt on this CPU, which must not sleep."""
+        return Spawn(coroutine, name=name, lane=self.name, atomic="an interrupt")
+
+    def softirq(self, coroutine: Coroutine[Any, Any, T], name: str = "", *, inside: Actor | None = None) -> Spawn[T]:
+        """What comes between the interrupts and the tasks of this CPU, and must not sleep: a timer, an RCU callback.
+
+        Args:
+            coroutine: the path.
+            name: what it does.
+            inside: whom others wait for when they wait for it; see `slabactors.actors.operation`.
+        """
+        return Spawn(coroutine, name=name, lane=self.name, atomic="a softirq", inside=inside)

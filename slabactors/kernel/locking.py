@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
@@ -10,20 +10,24 @@ from slabactors.errors import KernelBug, Kind
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
 
-__all__ = ["Mutex", "RwSem", "SpinLock", "down_write", "spin_lock_irqsave", "spin_unlock_irqrestore"]
+__all__ = ["Mutex", "RwSem", "SpinLock", "down_write", "member_of", "spin_lock_irqsave", "spin_unlock_irqrestore"]
 
 _NEVER_OUT: Final = 1 << 30
 """What a count of readers is said to have left on it: putting the last one is a step like the others."""
 
 
 class Mutex(Actor):
-    """``struct mutex``: asking is always possible, the answer comes when nobody else holds it."""
+    """``struct mutex``: asking is always possible, the answer comes when nobody else holds it.
 
-    sleeps: ClassVar[bool] = True
-    """Whether waiting for it is sleeping."""
+    Args:
+        name: how reports call it.
+        container: the object that embeds it.
+        lock_class: what lockdep calls it and all that are used alike; the member of its container, else the name.
+    """
 
-    def __init__(self, name: str, container: Actor | None = None) -> None:
+    def __init__(self, name: str, container: Actor | None = None, *, lock_class: str = "") -> None:
         super().__init__(name, container)
+        self.lock_class = lock_class or member_of(container, name)
         self.locked = False
 
     def _unlocked(self) -> bool:
@@ -32,12 +36,17 @@ class Mutex(Actor):
     def _taken(self) -> bool:
         return self.locked
 
-    @operation(guard=_unlocked, acquires=True)
+    @operation(guard=_unlocked, acquires=True, sleeps=True)
     def lock(self) -> None:
         """``mutex_lock()``: returns once the mutex is ours.  May sleep."""
         self.locked = True
 
-    @operation(narrow=[Narrow(_taken, reads="locked")])
+    @operation(guard=_unlocked, acquires=True, nested=True, sleeps=True)
+    def lock_nested(self) -> None:
+        """``mutex_lock_nested()``: while another mutex of its class is held, in an order that all keep.  May sleep."""
+        self.locked = True
+
+    @operation(tries=True, narrow=[Narrow(_taken, reads="locked")])
     def trylock(self) -> bool:
         """``mutex_trylock()``: true when the mutex was free and is ours now.  Any context that may not wait for it."""
         if self.locked:
@@ -57,11 +66,12 @@ class SpinLock(Actor):
     Deviation: tasks of the CPU that holds it may go on between two steps of the holder, as everywhere.
     """
 
-    sleeps: ClassVar[bool] = False
-    """Whether waiting for it is sleeping."""
+    role = "spinlock"
+    atomic = "a spinlock held"
 
     def __init__(self, name: str, container: Actor | None = None) -> None:
         super().__init__(name, container)
+        self.lock_class = member_of(container, name)
         self.locked = False
 
     def _unlocked(self) -> bool:
@@ -108,11 +118,10 @@ class RwSem(Actor):
     """
 
     role = "rw_semaphore"
-    sleeps: ClassVar[bool] = True
-    """Whether waiting for it is sleeping."""
 
     def __init__(self, name: str, *, fair: bool = True, container: Actor | None = None) -> None:
         super().__init__(name, container)
+        self.lock_class = member_of(container, name)
         self.fair = fair
         self.readers = 0
         self.writing = False
@@ -128,13 +137,18 @@ class RwSem(Actor):
         return not self.writing and not self.writers_waiting
 
     @operation(
-        guard=_readable, writes="readers", reads="writer", narrow=[CountsDown("readers", _plenty, _one, reads="writer")]
+        guard=_readable,
+        writes="readers",
+        reads="writer",
+        shares=True,
+        sleeps=True,
+        narrow=[CountsDown("readers", _plenty, _one, reads="writer")],
     )
     def down_read(self) -> None:
         """``down_read()``: returns once no writer has it, or, of a fair one, waits for it.  Sleeps."""
         self.readers += 1
 
-    @operation(writes="readers", narrow=[CountsDown("readers", _plenty, _one)])
+    @operation(writes="readers", releases=True, narrow=[CountsDown("readers", _plenty, _one)])
     def up_read(self) -> None:
         """``up_read()``.
 
@@ -153,7 +167,7 @@ class RwSem(Actor):
     def _writable(self) -> bool:
         return not self.writing and self.readers == 0
 
-    @operation(guard=_writable, reads="readers", writes="writer", acquires=True)
+    @operation(guard=_writable, reads="readers", writes="writer", acquires=True, sleeps=True)
     def take_write(self) -> None:
         """``down_write()``: returns once nobody else has it.  Sleeps."""
         self.writing = True
@@ -172,3 +186,8 @@ async def down_write(sem: RwSem) -> None:
         await sem.queue_writer()
         # Window: readers that come now wait for us, and we for those that are there.
     await sem.take_write()
+
+
+def member_of(container: Actor | None, name: str) -> str:
+    """The class of what is embedded, of whichever object: the role of its container with the member's name."""
+    return name if container is None else f"{container.role}.{name.rpartition('.')[2]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from slabactors.actors import Actor, CountsDown, Narrow, operation, start
+from slabactors.actors import Actor, CountsDown, Narrow, might_sleep, operation, start
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.workqueue import Work
 
@@ -140,6 +140,7 @@ class RcuData(Actor):
     """``struct rcu_data``: the callbacks of one CPU, which are called in the order in which they were registered."""
 
     role = "rcu_data"
+    lock_class = "rcu_callback"
     counts = ("registered", "called")
 
     def __init__(self, name: str) -> None:
@@ -173,7 +174,10 @@ class RcuData(Actor):
     def _called(self, place: int) -> bool:
         return self.called >= place
 
-    @operation(guard=_called, reads="called", narrow=[Narrow(_called)])
+    def _itself(self, place: int) -> RcuData:
+        return self
+
+    @operation(guard=_called, reads="called", waits_for=_itself, sleeps=True, narrow=[Narrow(_called)])
     def wait_called(self, place: int) -> None:
         """``wait_for_completion(&rcu_barrier_completion)``: until so many callbacks have returned."""
 
@@ -292,7 +296,7 @@ async def _call(cpu: Cpu, rcu: Rcu, callback: RcuCallback, head: RcuHead | RcuHe
         await head.register(callback)
     data = rcu.data[cpu.id]
     place = await data.enqueue()
-    await start(cpu.task(_after_grace_period(rcu, data, place, callback, head), "RCU callback"))
+    await start(cpu.softirq(_after_grace_period(rcu, data, place, callback, head), "RCU callback", inside=data))
 
 
 async def _after_grace_period(
@@ -325,6 +329,7 @@ async def synchronize_sched(cpu: Cpu) -> None:
 
 
 async def _synchronize(rcu: Rcu) -> None:
+    await might_sleep()
     grace_period = await rcu.start_grace_period()
     await rcu.wait_readers(grace_period)
 

@@ -24,8 +24,7 @@ class SysfsDirent(Actor):
     """
 
     role = "sysfs_dirent"
-    sleeps = True
-    """Removing waits for users."""
+    lock_class = "s_active"
 
     def __init__(self, name: str, container: Actor | None = None) -> None:
         super().__init__(name, container)
@@ -44,6 +43,7 @@ class SysfsDirent(Actor):
     @operation(
         writes="active",
         reads="removed",
+        tries=True,
         narrow=[Narrow(_removed, reads="removed"), CountsDown("active", _plenty, _one, reads="removed")],
     )
     def get_active(self) -> bool:
@@ -53,7 +53,7 @@ class SysfsDirent(Actor):
         self.active += 1
         return True
 
-    @operation(writes="active", narrow=[CountsDown("active", _plenty, _one)])
+    @operation(writes="active", releases=True, narrow=[CountsDown("active", _plenty, _one)])
     def put_active(self) -> None:
         """``sysfs_put_active(sd)``.
 
@@ -73,7 +73,10 @@ class SysfsDirent(Actor):
     def _unused(self) -> bool:
         return self.active == 0
 
-    @operation(guard=_unused, reads="active")
+    def _itself(self) -> SysfsDirent:
+        return self
+
+    @operation(guard=_unused, reads="active", waits_for=_itself, sleeps=True)
     def wait_unused(self) -> None:
         """``wait_for_completion(&wait)``: until the last user has put it."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from slabactors.actors import Actor, Clock, Narrow, Spawn, Timed, operation, start
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.locking import member_of
 from slabactors.kernel.timer import apply_slack
 
 if TYPE_CHECKING:
@@ -74,13 +75,18 @@ class Work(Timed):
         clock: virtual time, for the timer.
         debug: the debugobjects checker, or one that is switched off.
         container: the object that embeds it.
+        lock_class: what lockdep calls it and all that are initialised alike; the member of its container, else the
+            name.
     """
 
     role = "work"
     counts = ("queueings", "started")
 
-    def __init__(self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None) -> None:
+    def __init__(
+        self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None, *, lock_class: str = ""
+    ) -> None:
         super().__init__(name, clock, container)
+        self.lock_class = lock_class or member_of(container, name)
         self.debug = debug
         self.function: WorkFunction | None = None
         self.initialised = False
@@ -164,7 +170,7 @@ class Work(Timed):
         if self.queued_on is None:
             return None
         workqueue, cpu = self.queued_on
-        return Spawn(workqueue.timer_fn(self, cpu), name="delayed_work_timer_fn", lane=cpu.name)
+        return cpu.softirq(workqueue.timer_fn(self, cpu), "delayed_work_timer_fn")
 
     def _not_canceling(self) -> bool:
         return not self.canceling
@@ -235,6 +241,7 @@ class Workqueue(Actor):
 
     def __init__(self, name: str, cpus: int, max_active: int = 1, *, unbound: bool = False) -> None:
         super().__init__(name)
+        self.lock_class = name
         self.max_active = max_active
         self.unbound = unbound
         self.home = [0 if unbound else cpu for cpu in range(cpus)]
@@ -267,14 +274,21 @@ class Workqueue(Actor):
         self.worklists[self.home[cpu] if running_on is None else running_on].append(work)
         self.inserted[work] = self.inserted.get(work, 0) + 1
 
+    def _may_take(self, work: Work) -> bool:
+        """``find_worker_executing_work() == NULL``."""
+        return self._executed_by(work) is None
+
     def _runnable(self, cpu: int, worker: str) -> bool:
         busy = self.executing
         worklist = self.worklists[cpu]
         if not worklist:
             return self.leaving
-        return not busy or any(self._executed_by(work) is None for work in worklist)
+        return not busy or any(self._may_take(work) for work in worklist)
 
-    @operation(guard=_runnable, parks=True)
+    def _with(self, work: Work | None) -> tuple[Actor, ...]:
+        return () if work is None else (self, work)
+
+    @operation(guard=_runnable, parks=True, enters=_with)
     def take(self, cpu: int, worker: str) -> Work | None:
         """``list_del_init(&work->entry)``: the oldest item that nobody executes; others wait for their worker.
 
@@ -284,12 +298,22 @@ class Workqueue(Actor):
 
         Returns:
             The item, or None when the workqueue is destroyed and the kworker has left.
+
+        Raises:
+            KernelBug: ``bug-on`` when somebody executes it all the same.
         """
         worklist = self.worklists[cpu]
         if not worklist:
             self.workers -= 1
             return None
-        work = next(work for work in worklist if self._executed_by(work) is None)
+        work = next(work for work in worklist if self._may_take(work))
+        other = self._executed_by(work)
+        if other is not None:
+            raise KernelBug(
+                Kind.BUG_ON,
+                f"{work.name} is run by {worker} while cpu{other} still runs it",
+                clause="work item executed twice at a time",
+            )
         worklist.remove(work)
         self.executing[worker] = cpu, work
         for waited in self.flushers.values():
@@ -297,7 +321,7 @@ class Workqueue(Actor):
                 waited[waited.index((work, False))] = (work, True)
         return work
 
-    @operation
+    @operation(leaves=True)
     def done(self, worker: str) -> None:
         """``worker->current_work = NULL``."""
         work = self.executing.pop(worker)[1]
@@ -329,17 +353,20 @@ class Workqueue(Actor):
                 waited.remove((work, False))
         return True
 
+    def _itself(self, work: Work) -> Work:
+        return work
+
     def _not_executing(self, work: Work) -> bool:
         return self._executed_by(work) is None
 
-    @operation(guard=_not_executing)
+    @operation(guard=_not_executing, waits_for=_itself, sleeps=True)
     def wait_executed(self, work: Work) -> None:
         """``flush_work()`` of an item that is not queued: until the run under way has ended."""
 
     def _idle(self, work: Work) -> bool:
         return self._executed_by(work) is None and self._queued(work) is None
 
-    @operation(guard=_idle)
+    @operation(guard=_idle, waits_for=_itself, sleeps=True)
     def wait_idle(self, work: Work) -> None:
         """``flush_work()``: until the item is neither queued nor executed.  An armed timer does not count."""
 
@@ -354,7 +381,10 @@ class Workqueue(Actor):
     def _flushed(self, colour: int) -> bool:
         return not self.flushers[colour]
 
-    @operation(guard=_flushed)
+    def _all_items(self, colour: int = 0) -> Workqueue:
+        return self
+
+    @operation(guard=_flushed, waits_for=_all_items, sleeps=True)
     def wait_flushed(self, colour: int) -> None:
         """``wait_for_completion(&this_flusher.done)``: until what was queued before the flush has run."""
         del self.flushers[colour]
@@ -362,7 +392,7 @@ class Workqueue(Actor):
     def _drained(self) -> bool:
         return not self.executing and not any(self.worklists)
 
-    @operation(guard=_drained)
+    @operation(guard=_drained, waits_for=_all_items, sleeps=True)
     def wait_drained(self) -> None:
         """``drain_workqueue()``: until nothing is queued and nothing executed."""
 
@@ -374,7 +404,7 @@ class Workqueue(Actor):
     def _left(self) -> bool:
         return not self.workers
 
-    @operation(guard=_left)
+    @operation(guard=_left, sleeps=True)
     def wait_left(self) -> None:
         """``destroy_worker()``: until the last kworker has left."""
 

@@ -69,7 +69,7 @@ class MemcgCacheParams(Actor):
         self.pages = 0
         self.bound = 0
         """Pages that it has ever had; for reports."""
-        self.destroy = Work(f"{cache.name}.destroy", clock, debug, self)
+        self.destroy = Work(f"{cache.name}.destroy", clock, debug, self, lock_class="memcg_cache_params.destroy")
 
     @property
     def orphaned(self) -> bool:
@@ -117,7 +117,18 @@ class MemcgCacheParams(Actor):
 
     @operation(writes="nr_pages")
     def init_nr_pages(self) -> None:
-        """``atomic_set(&params->nr_pages, 0)``."""
+        """``atomic_set(&params->nr_pages, 0)``.
+
+        Raises:
+            KernelBug: ``accounting`` when somebody has found the cache before it was set up, and bound pages to it.
+        """
+        if self.pages:
+            raise KernelBug(
+                Kind.ACCOUNTING,
+                f"nr_pages of {self.cache.name} is set to 0 when {self.pages} pages are bound: it was reachable before "
+                "it was initialised",
+                clause="nr_pages initialised with pages bound",
+            )
         self.pages = 0
 
     @operation(writes="nr_pages")
@@ -192,8 +203,10 @@ class MemCgroup(Actor):
         self.kmem_reference = False
         self.kmem_online = True
         self.references = 1
-        self.slab_caches_mutex = Mutex(f"{self.name}.slab_caches_mutex", self)
-        self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self)
+        self.slab_caches_mutex = Mutex(
+            f"{self.name}.slab_caches_mutex", self, lock_class="mem_cgroup.slab_caches_mutex"
+        )
+        self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self, lock_class="mem_cgroup.work_freeing")
         self.caches: list[KmemCache] = []
         self.css: CgroupSubsysState | None = None
 
@@ -546,7 +559,12 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
     if not await memcg.css_tryget():
         return
 
-    request = Work(f"create {root.name}({memcg.id}:{memcg.label})", machine.clock, machine.debugobjects)
+    request = Work(
+        f"create {root.name}({memcg.id}:{memcg.label})",
+        machine.clock,
+        machine.debugobjects,
+        lock_class="create_work.work",
+    )
 
     async def memcg_create_cache_work_func(cpu: Cpu) -> None:
         await memcg_create_kmem_cache(cpu, root, memcg)

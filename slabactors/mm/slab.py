@@ -210,7 +210,7 @@ class SlabAllocator(Allocator):
         calls = []
         for other in cpu.machine.cpus:
             if other is not cpu:
-                call = await start(other.task(self._drain_ipi(other, cache), "drain IPI"))
+                call = await start(other.interrupt(self._drain_ipi(other, cache), "drain IPI"))
                 calls.append(call)
         await self._do_drain(cpu, cache)
         for call in calls:

@@ -126,7 +126,7 @@ class KmemCache(Actor):
     def _childless(self) -> bool:
         return self.published == 0
 
-    @operation(guard=_childless, reads="published")
+    @operation(guard=_childless, reads="published", sleeps=True)
     def wait_childless(self) -> None:
         """``wait_event(nr_children == 0)``: until nobody is destroying a child."""
 

@@ -427,7 +427,7 @@ class Slub(Allocator):
         # Window: a CPU that had nothing when it was looked at is not asked, whatever it gets from here on.
         calls = []
         for other in others:
-            call = await start(other.task(self._flush_ipi(other, cache), "flush IPI"))
+            call = await start(other.interrupt(self._flush_ipi(other, cache), "flush IPI"))
             calls.append(call)
         if here:
             await self._flush_cpu(cpu, cache)

@@ -21,6 +21,8 @@ class KmemCacheNode(Actor):
     """``struct kmem_cache_node``: the node's partial list under its list_lock, and counters that need no lock."""
 
     role = "kmem_cache_node"
+    atomic = "list_lock held"
+    lock_class = "kmem_cache_node.list_lock"
 
     def __init__(self, node: int, cache: KmemCache, shape: SlubGeometry, policy: SlubPolicy) -> None:
         super().__init__(f"node{node}/{cache.name}", cache)

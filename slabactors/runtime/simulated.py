@@ -20,7 +20,9 @@ from slabactors.actors import (
     Choose,
     Clock,
     Join,
+    Locks,
     Message,
+    MightSleep,
     Operation,
     Parallel,
     Request,
@@ -216,6 +218,8 @@ class Simulation:
         self.enabled: list[SimPath] = []
         self.timers: list[SimPath] = []
         self.timers_open = 0
+        self.locks = Locks()
+        """Who holds which locks, and in which order they were taken."""
         self.at_rest: Callable[[], None] | None = None
         """What looks at the settled machine."""
         self.pipelined = 0
@@ -232,6 +236,7 @@ class Simulation:
         *,
         daemons: Sequence[Spawn[Any]] = (),
         at_rest: Callable[[], None] | None = None,
+        at_bound: Callable[[], None] | None = None,
     ) -> Outcome:
         """Play ``main`` and what it spawns, then let the machine settle, then look at what is left.
 
@@ -239,6 +244,7 @@ class Simulation:
             main: the scenario.
             daemons: paths that are there from the start (kworkers); they run to their first message before ``main``.
             at_rest: looks at the settled machine; raises `KernelBug`.
+            at_bound: looks at one that has not come to rest when the bound on steps is hit; raises `KernelBug`.
 
         Raises:
             ForeignAwait: a path awaited something that needs an event loop.
@@ -269,8 +275,12 @@ class Simulation:
                 self._current = None
                 if not self._looked_for_hung:
                     self._hung()
+                self.locks.judge()
                 if at_rest is not None:
                     at_rest()
+            elif at_bound is not None and len(self.record) >= self.steps_max:
+                self._current = None
+                at_bound()
             ending = Ending.DONE if finished else Ending.BOUND
         except KernelBug as found:
             bug = found
@@ -327,10 +337,12 @@ class Simulation:
                 touched_freed(operation, actor, actor.tombstone, path)
             if operation.guard is not None:
                 actor.guarded.remove(path)  # type: ignore[union-attr]
+            if operation.sleeps:
+                self.locks.may_sleep(path, operation, actor)
             function = operation.function
             reply = function(actor, *args) if args else function(actor)
             if operation.special:
-                self._special(path, operation, actor, count)
+                self._special(path, operation, actor, count, reply)
             if actor.guarded:
                 self._recheck(actor)
             if invariant is not None:
@@ -389,9 +401,11 @@ class Simulation:
             else:
                 if operation.guard is not None:
                     actor.guarded.remove(path)  # type: ignore[union-attr]
+                if operation.sleeps:
+                    self.locks.may_sleep(path, operation, actor)
                 reply = function(actor, *args)
                 if operation.special:
-                    self._special(path, operation, actor, count)
+                    self._special(path, operation, actor, count, reply)
                 if actor.guarded:
                     self._recheck(actor)
             if invariant is not None:
@@ -468,6 +482,8 @@ class Simulation:
                 path.lane = request.lane
                 path.daemon = request.daemon
                 coroutine = request.coroutine
+                if request.atomic or request.inside is not None:
+                    self.locks.begin(path, request.atomic, request.inside)
             else:
                 path.name = getattr(request, "__name__", "path")
                 coroutine = request
@@ -567,7 +583,10 @@ class Simulation:
                 self.record.append(-1 - value)
                 self.choosers.append(path)
             elif isinstance(request, Sleep):
+                self.locks.may_sleep(path)
                 return self._fall_asleep(path, request.jiffies)
+            elif isinstance(request, MightSleep):
+                self.locks.may_sleep(path)
             elif isinstance(request, Tell):
                 self._tell(path, message_of(request.message))
             else:
@@ -785,7 +804,7 @@ class Simulation:
         known = self._runnable.get(path)
         return known[1] if known is not None and known[0] is path.request else self.clock.now
 
-    def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int) -> None:
+    def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int, reply: Any) -> None:
         """What a delivery does to the run besides changing its actor."""
         if path.deadline is not None:
             self._fired(path, count)
@@ -798,10 +817,12 @@ class Simulation:
             armed = actor.pending_timer
             if (armed.deadline if armed is not None else None) != actor.deadline:
                 self._arm(actor, armed)
-        if operation.acquires:
-            actor.holder = path
-        elif operation.releases:
-            actor.holder = None
+        if operation.locks:
+            if operation.acquires or (operation.tries and reply):
+                actor.holder = path
+            elif operation.releases:
+                actor.holder = None
+            self.locks.step(path, operation, actor, path.request[2], reply)
 
     def _fired(self, path: SimPath, count: int) -> None:
         """A timer or sleeper is being delivered: time passes."""
@@ -846,7 +867,8 @@ class Simulation:
         """Raise when somebody waits for something that will not happen."""
         if self._script_goes_on():
             self.strategy.pick(())  # nothing is enabled: it raises, and says what it expected
-        hung([path for path in self.paths if not path.done and path.deadline is None and _blocked(path)])
+        stuck = [path for path in self.paths if not path.done and path.deadline is None and _blocked(path)]
+        hung(stuck, self.locks)
 
     # -- scripts ---------------------------------------------------------------------------------------------------
 
