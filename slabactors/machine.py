@@ -83,6 +83,7 @@ class Machine:
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
+        statics: what the generation has once, as `Lifecycle.new_statics` made it.
     """
 
     reports = ("destroyed", "dmesg")
@@ -103,6 +104,7 @@ class Machine:
         self.rcu = Rcu()
         self.cgroups = Cgroups()
         self.debugobjects = DebugObjects(enabled=config.debugobjects)
+        self.statics = lifecycle.new_statics(self)
         self.allocator = models.allocator(config.allocator)
         self.vmscan = vmscan
         self.shrinkers: list[vmscan.Shrinker] = []

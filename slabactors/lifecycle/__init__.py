@@ -16,10 +16,16 @@ from slabactors.lifecycle.mutants import (
 )
 from slabactors.lifecycle.pre_patch import PrePatch
 from slabactors.lifecycle.repaired import Repaired
+from slabactors.lifecycle.v3 import V3
 from slabactors.lifecycle.v3_8 import V38
+from slabactors.lifecycle.v3_9 import V39
 from slabactors.lifecycle.v3_10 import V310
+from slabactors.lifecycle.v3_11 import V311
 from slabactors.lifecycle.v3_14 import V314
+from slabactors.lifecycle.v3_15 import V315
+from slabactors.lifecycle.v4 import V4
 from slabactors.lifecycle.v5 import V5
+from slabactors.lifecycle.v6 import V6
 from slabactors.lifecycle.verify_dead import VerifyDead
 
 LIFECYCLES: dict[str, type[Lifecycle]] = {
@@ -27,10 +33,16 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
     for cls in (
         PrePatch,
         VerifyDead,
+        V3,
+        V4,
         V5,
+        V6,
         V38,
+        V39,
         V310,
+        V311,
         V314,
+        V315,
         Repaired,
         NoPendingCheck,
         DestroyAfterShrink,

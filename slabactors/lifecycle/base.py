@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from slabactors.actors import Actor
 from slabactors.kernel.workqueue import WorkFunction
 from slabactors.mm import memcontrol, slab_common
 from slabactors.mm.memcontrol import MemcgCacheParams
@@ -36,9 +37,13 @@ class Lifecycle(ABC):
         publishes_early: the child is in the root's array before its page counter is set up (v5).
         publishes_locked: it gets there under ``slab_mutex``, not after that was given back (v5, 3.8).
         slot_outlives_list: a child is in the root's array before it is on the list of its memcg, and leaves the list
-            first, both under ``slab_mutex`` (3.14); before, it is the other way round.
+            first, both under ``slab_mutex``, which alone keeps two creators apart (3.14); before, it is the other way
+            round, and creators have a mutex of their own.
         puts_memcg_last: a child that was shut down gives back its memcg when it is done with it (3.10); 3.8 unlinks
             the child afterwards, under a mutex in the memcg.
+        hands_reference_on: a child keeps the reference of its group that was taken when its creation was queued (3.11).
+        params_hold_memcg: what a child knows of its group holds that until it is freed, and not as long only as the
+            child can be found (3.15).
         frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
         kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
             (3.8), and not the id of their css (v5).
@@ -55,6 +60,8 @@ class Lifecycle(ABC):
     publishes_locked: ClassVar[bool] = True
     slot_outlives_list: ClassVar[bool] = False
     puts_memcg_last: ClassVar[bool] = True
+    hands_reference_on: ClassVar[bool] = False
+    params_hold_memcg: ClassVar[bool] = False
     frees_memcg_by_work: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
@@ -82,6 +89,10 @@ class Lifecycle(ABC):
     @abstractmethod
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """The destroy work of a child runs on a kworker."""
+
+    def new_statics(self, machine: Machine) -> Actor | None:
+        """What a machine has once, for the generation alone: its static variables."""
+        return None
 
     # -- what it makes of a child ----------------------------------------------------------------------------------
 

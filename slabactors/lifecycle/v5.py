@@ -41,7 +41,6 @@ class V5(Lifecycle):
 
     async def mem_cgroup_destroy_all_caches(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """Mark every child dead and queue its work."""
-        machine = cpu.machine
         await memcg.slab_caches_mutex.lock()
         caches = await memcg.slab_caches()
         for cache in caches:
@@ -50,8 +49,12 @@ class V5(Lifecycle):
             await params.set_dead()
             # Window: dead, and its work was never initialised.
             await params.destroy.init(self.work_func(params))
-            await queue_delayed_work(cpu, machine.system_wq, params.destroy, 0)
+            await self.schedule(cpu, params)
         await memcg.slab_caches_mutex.unlock()
+
+    async def schedule(self, cpu: Cpu, params: MemcgCacheParams) -> None:
+        """``schedule_delayed_work(&params->destroy, 0)``: nothing when it is pending."""
+        await queue_delayed_work(cpu, cpu.machine.system_wq, params.destroy, 0)
 
     async def last_page_released(self, cpu: Cpu, cache: KmemCache) -> None:
         """``mem_cgroup_destroy_cache()``: queue the work of a dead cache unless it is pending."""
@@ -62,7 +65,7 @@ class V5(Lifecycle):
         if await params.destroy.is_pending():
             return
         # Window: pending a moment ago or not, it may be queued, running or gone now.
-        await queue_delayed_work(cpu, cpu.machine.system_wq, params.destroy, 0)
+        await self.schedule(cpu, params)
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Shrink a dead cache, or destroy it when it is empty."""

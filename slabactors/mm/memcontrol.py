@@ -471,8 +471,9 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
     request = Work(f"create {root.name}({memcg.id}:{memcg.label})", machine.clock, machine.debugobjects)
 
     async def memcg_create_cache_work_func(cpu: Cpu) -> None:
-        await memcg_create_kmem_cache(cpu, root, memcg)
-        await mem_cgroup_put(cpu, memcg)
+        await machine.lifecycle.create_child(cpu, root, memcg)
+        if not machine.lifecycle.hands_reference_on:
+            await mem_cgroup_put(cpu, memcg)
 
     await request.init(memcg_create_cache_work_func)
     await queue_work(cpu, machine.system_wq, request)
@@ -486,46 +487,48 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     Returns:
         The child, or the root where the generation refuses to make one.
     """
+    if cpu.machine.lifecycle.hands_reference_on:
+        await memcg.get()
     return await cpu.machine.lifecycle.create_child(cpu, root, memcg)
 
 
 async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
     """What `memcg_create_kmem_cache` is up to 3.15.  Sleeps.
 
-    Models memcg_create_kmem_cache() and kmem_cache_create_memcg() (mm/memcontrol.c, mm/slab_common.c, v3.8); in v5 and
-    3.8 nothing here looks whether the memcg is still online.
+    Models memcg_create_kmem_cache() and kmem_cache_create_memcg() (mm/memcontrol.c, mm/slab_common.c, v3.8); up to 3.15
+    nothing here looks whether the memcg is still online.
     """
     machine = cpu.machine
+    lifecycle = machine.lifecycle
+    if lifecycle.slot_outlives_list:
+        return await create_under_slab_mutex(cpu, root, memcg)
     await machine.memcg_cache_mutex.lock()
     existing = await root.read_slot(memcg.id)
     if existing is not None:
+        if lifecycle.hands_reference_on:
+            await mem_cgroup_put(cpu, memcg)
         await machine.memcg_cache_mutex.unlock()
         return existing
     await machine.slab_mutex.lock()
-    if machine.lifecycle.creation_checks_online and not await memcg.is_online():
+    if lifecycle.creation_checks_online and not await memcg.is_online():
         await machine.slab_mutex.unlock()
         await machine.memcg_cache_mutex.unlock()
         return root
     child = machine.new_child(root, memcg)
     assert child.params is not None
-    await machine.lifecycle.register_cache(cpu, child)
-    if machine.lifecycle.slot_outlives_list:
-        await child.params.init_nr_pages()
-        await memcg_register_cache(child.params)
-        await machine.slab_mutex.unlock()
-        await machine.memcg_cache_mutex.unlock()
-        return child
+    await lifecycle.register_cache(cpu, child)
     await memcg.slab_caches_mutex.lock()
     await memcg.link(child)
     await memcg.slab_caches_mutex.unlock()
     # Window: on the memcg's list, and not in the root's array yet.
-    await memcg.get()
-    if machine.lifecycle.publishes_early:
+    if not lifecycle.hands_reference_on:
+        await memcg.get()
+    if lifecycle.publishes_early:
         await machine.slab_mutex.unlock()
         await root.publish(memcg.id, child)
         # Window: allocations find the child before its page counter is set up.
         await child.params.init_nr_pages()
-    elif machine.lifecycle.publishes_locked:
+    elif lifecycle.publishes_locked:
         await child.params.init_nr_pages()
         await root.publish(memcg.id, child)
         await machine.slab_mutex.unlock()
@@ -537,13 +540,40 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     return child
 
 
-async def memcg_register_cache(params: MemcgCacheParams) -> None:
+async def create_under_slab_mutex(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
+    """As `kmem_cache_create_memcg` is in 3.14 and 3.15: looked for, made and published under one mutex.  Sleeps.
+
+    Models kmem_cache_create_memcg() (mm/slab_common.c, v3.14 and v3.15).
+    """
+    machine = cpu.machine
+    lifecycle = machine.lifecycle
+    await machine.slab_mutex.lock()
+    existing = await root.read_slot(memcg.id)
+    if existing is not None:
+        await machine.slab_mutex.unlock()
+        return existing
+    if lifecycle.creation_checks_online and not await memcg.is_online():
+        await machine.slab_mutex.unlock()
+        return root
+    child = machine.new_child(root, memcg)
+    assert child.params is not None
+    if lifecycle.params_hold_memcg:
+        await memcg.get()
+    await lifecycle.register_cache(cpu, child)
+    await child.params.init_nr_pages()
+    await memcg_register_cache(cpu, child.params)
+    await machine.slab_mutex.unlock()
+    return child
+
+
+async def memcg_register_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
     """Let others find a child: through its slot, then through the list of its memcg.  Under slab_mutex.
 
     Models memcg_register_cache() (mm/memcontrol.c, v3.14).
     """
     memcg = params.memcg
-    await memcg.get()
+    if not cpu.machine.lifecycle.params_hold_memcg:
+        await memcg.get()
     await params.root.publish(memcg.id, params.cache)
     await memcg.slab_caches_mutex.lock()
     await memcg.link(params.cache)
@@ -551,7 +581,7 @@ async def memcg_register_cache(params: MemcgCacheParams) -> None:
 
 
 async def memcg_unregister_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
-    """Let nobody find a child that was shut down: the other way round.  Under slab_mutex.
+    """Let nobody find a child any more: the other way round.  Under slab_mutex.
 
     Models memcg_unregister_cache() (mm/memcontrol.c, v3.14).
     """
@@ -560,7 +590,8 @@ async def memcg_unregister_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
     await memcg.unlink(params.cache)
     await memcg.slab_caches_mutex.unlock()
     await params.root.clear_slot(memcg.id)
-    await mem_cgroup_put(cpu, memcg)
+    if not cpu.machine.lifecycle.params_hold_memcg:
+        await mem_cgroup_put(cpu, memcg)
 
 
 async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:

@@ -323,9 +323,7 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
     machine.slab_caches.remove(cache)
     objects_remain = await close(cpu, cache)
     if objects_remain is not None:
-        machine.list_again(cache)
-        await machine.slab_mutex.unlock()
-        machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
+        await list_again(cpu, cache)
         return complaint or objects_remain
     params = cache.params
     withdrawn = machine.lifecycle.slot_outlives_list
@@ -342,6 +340,14 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
     await cache.free()
     machine.note_destroyed(cache)
     return complaint
+
+
+async def list_again(cpu: Cpu, cache: KmemCache) -> None:
+    """A cache that could not be shut down goes on, as the newest of the list.  Under slab_mutex, which it gives back."""
+    machine = cpu.machine
+    machine.list_again(cache)
+    await machine.slab_mutex.unlock()
+    machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
 
 
 async def close(cpu: Cpu, cache: KmemCache) -> str | None:
