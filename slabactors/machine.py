@@ -8,11 +8,13 @@ from typing import Any
 
 from slabactors.actors import Clock, Spawn
 from slabactors.checkers import CHECKERS
+from slabactors.kernel.cgroup import Idr
 from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.debugobjects import DebugObjects
-from slabactors.kernel.locking import Mutex
+from slabactors.kernel.hotplug import NodeStates
+from slabactors.kernel.locking import Mutex, RwSem
 from slabactors.kernel.rcu import Rcu
-from slabactors.kernel.workqueue import Workqueue, kworker
+from slabactors.kernel.workqueue import Workqueue, kworkers
 from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
 from slabactors.mm import models, vmscan
@@ -43,12 +45,15 @@ class MachineConfig:
         watermark_low: free pages below which kswapd is woken; it works up to one and a half times as many.  0 for a
             machine without kswapd.
         allocator: name of the allocator model.
-        kworkers: workers of the system workqueue on each CPU.
+        kworkers: workers of the system workqueue on each CPU: how many of its items can wait for something before
+            the next one has to wait for them.  A kernel starts another one for each that sleeps, up to 256.
         pre_destroy_runs: how often removing a memcg calls its ``pre_destroy`` hook, where the lifecycle has one.
         debugobjects: whether wrong use of a work item is reported where it happens.
         reaper: whether SLAB's time-based reaper runs; other allocators have none.
         merging: a cache that is just like another becomes another name for it; a kernel started with ``slub_nomerge``
             does not do that.
+        hotplug: whether CPUs and memory can come and go; the locks against that are taken then, and only then.
+        memoryless_nodes: how many of the nodes, the last ones, have no memory until it comes online.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
@@ -63,6 +68,8 @@ class MachineConfig:
     reaper: bool = True
     merging: bool = False
     deferrable_slip: int = 0
+    hotplug: bool = False
+    memoryless_nodes: int = 0
 
 
 class Machine:
@@ -96,12 +103,21 @@ class Machine:
         self.cpus = [Cpu(number, self) for number in range(config.cpus)]
         low = config.watermark_low
         self.page_alloc = PageAllocator(config.pages, low // 2, low, low + low // 2)
-        self.system_wq = Workqueue("system_wq", config.cpus)
+        self.workqueues: list[Workqueue] = []
+        self.system_wq = self.new_workqueue("system_wq", config.kworkers)
+        for name, max_active, unbound in lifecycle.workqueues:
+            self.new_workqueue(name, max_active, unbound=unbound)
         self.slab_mutex = Mutex("slab_mutex")
         self.memcg_cache_mutex = Mutex("memcg_cache_mutex")
         self.set_limit_mutex = Mutex("set_limit_mutex")
         self.flush_lock = Mutex("flush_lock")
-        self.rcu = Rcu()
+        self.cpu_hotplug = RwSem("cpu_hotplug", fair=lifecycle.fair_hotplug_locks)
+        self.mem_hotplug = RwSem("mem_hotplug", fair=lifecycle.fair_hotplug_locks)
+        self.node_states = NodeStates(config.nodes - config.memoryless_nodes)
+        self.cgroup_mutex = Mutex("cgroup_mutex")
+        self.css_idr = Idr("css_idr")
+        self.rcu = Rcu("rcu", config.cpus)
+        self.rcu_sched = self.rcu if lifecycle.consolidated_rcu else Rcu("rcu_sched", config.cpus)
         self.cgroups = Cgroups()
         self.debugobjects = DebugObjects(enabled=config.debugobjects)
         self.statics = lifecycle.new_statics(self)
@@ -118,14 +134,34 @@ class Machine:
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
         threads: list[Spawn[Any]] = []
-        for cpu in self.cpus:
-            for number in range(self.config.kworkers):
-                name = f"kworker/{cpu.id}:{number}" if self.config.kworkers > 1 else f"kworker/{cpu.id}"
-                threads.append(Spawn(kworker(self.system_wq, cpu, name), name=name, lane=name, daemon=True))
+        for workqueue in self.workqueues:
+            threads.extend(kworkers(workqueue, self.cpus))
         threads.extend(self.allocator.daemons(self))
         if self.config.watermark_low:
             threads.append(Spawn(vmscan.kswapd(self.cpus[0]), name="kswapd0", lane="kswapd0", daemon=True))
         return threads
+
+    def new_workqueue(self, name: str, max_active: int, *, unbound: bool = False) -> Workqueue:
+        """A workqueue from boot on, whose kworkers are `daemons`.  While the machine runs: `alloc_workqueue`."""
+        workqueue = Workqueue(name, len(self.cpus), max_active, unbound=unbound)
+        self.workqueues.append(workqueue)
+        return workqueue
+
+    def workqueue(self, name: str) -> Workqueue:
+        """The workqueue of a name, such as one of the lifecycle's.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for workqueue in self.workqueues:
+            if workqueue.name == name:
+                return workqueue
+        raise KeyError(name)
+
+    @property
+    def cgroup_destroy_wq(self) -> Workqueue:
+        """What takes css offline and frees them: ``cgroup_destroy_wq`` where the lifecycle has it, else system_wq."""
+        return next((one for one in self.workqueues if one.name == "cgroup_destroy"), self.system_wq)
 
     def new_cache(self, name: str, spec: CacheSpec) -> KmemCache:
         """A root cache, ready to be used.  For kmem_cache_create()."""

@@ -58,6 +58,7 @@ MACHINE_BOUNDS = (
     ("cpus", 1, 64),
     ("deferrable_slip", 0, 1 << 30),
     ("kworkers", 1, 64),
+    ("memoryless_nodes", 0, 63),
     ("pages", 1, 1 << 30),
     ("pre_destroy_runs", 1, 64),
     ("watermark_low", 0, 1 << 30),
@@ -342,6 +343,11 @@ def _check_config(config: MachineConfig) -> None:
         raise ScenarioError(
             f"nodes of a machine with {config.allocator} is a number from 1 to {nodes_max}, not {config.nodes}.\n"
             "  Type for example: --set nodes=1"
+        )
+    if config.memoryless_nodes >= config.nodes:
+        raise ScenarioError(
+            f"memoryless_nodes of a machine is less than its nodes, {config.nodes}, not {config.memoryless_nodes}.\n"
+            "  Type for example: --set nodes=2 --set memoryless_nodes=1"
         )
 
 

@@ -57,6 +57,12 @@ class Accounting(Checker):
                 self._references(machine, memcg)
 
     def _references(self, machine: Machine, memcg: MemCgroup) -> None:
+        if memcg.css is not None:
+            refcnt = memcg.css.refcnt
+            expected = machine.lifecycle.css_holders(machine, memcg) + (0 if refcnt.dead else 1)
+            if refcnt.count != expected:
+                _wrong(f"{refcnt.name} has {refcnt.count} references, {expected} are held", "css references", refcnt)
+            return
         expected = machine.lifecycle.expected_references(machine, memcg)
         if memcg.references != expected:
             children = sum(1 for c in machine.children() if c.params is not None and c.params.memcg is memcg)

@@ -29,6 +29,17 @@ class Cpu(Actor):
         """The memory node that it is nearest to."""
         self.machine = machine
         self.irqs_off = False
+        self.online = True
+
+    @operation(reads="online")
+    def is_online(self) -> bool:
+        """``cpu_online(cpu)``."""
+        return self.online
+
+    @operation(writes="online")
+    def set_online(self, online: bool) -> None:
+        """``set_cpu_online(cpu, online)``."""
+        self.online = online
 
     def _irqs_on(self) -> bool:
         return not self.irqs_off

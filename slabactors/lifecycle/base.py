@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slabactors.actors import Actor
-from slabactors.kernel.workqueue import WorkFunction
+from slabactors.kernel.workqueue import WorkFunction, WorkqueueSpec
 from slabactors.mm import memcontrol, slab_common
 from slabactors.mm.memcontrol import MemcgCacheParams
 from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
+    from slabactors.kernel.cgroup import CssPolicy
     from slabactors.kernel.cpu import Cpu
     from slabactors.machine import Machine
     from slabactors.mm.allocator import CacheSpec
@@ -47,6 +48,11 @@ class Lifecycle(ABC):
         frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
         kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
             (3.8), and not the id of their css (v5).
+        consolidated_rcu: there is one RCU, which waits for readers and for who stays on a CPU alike (4.20 and later).
+        workqueues: workqueues that are there from boot on, beside system_wq.
+        fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
+        locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
+        css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
@@ -67,6 +73,11 @@ class Lifecycle(ABC):
     creation_checks_online: ClassVar[bool] = False
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
+    consolidated_rcu: ClassVar[bool] = False
+    workqueues: ClassVar[tuple[WorkqueueSpec, ...]] = ()
+    fair_hotplug_locks: ClassVar[bool] = False
+    locks_memory_hotplug: ClassVar[bool] = False
+    css: ClassVar[CssPolicy | None] = None
 
     def work_func(self, params: MemcgCacheParams) -> WorkFunction:
         """What the destroy work of a child calls: ``container_of(work)`` has been worked out already."""
@@ -82,6 +93,10 @@ class Lifecycle(ABC):
     @abstractmethod
     async def last_page_released(self, cpu: Cpu, cache: KmemCache) -> None:
         """``nr_pages`` of a child has just become zero.  Any context; the child may be gone already."""
+
+    def css_holders(self, machine: Machine, memcg: MemCgroup) -> int:
+        """How many references of a memcg's css there have to be at rest, beside its own: for the accounting checker."""
+        return 0
 
     async def object_freed(self, cpu: Cpu, cache: KmemCache) -> None:
         """An object of a child was freed.  Only called when `verifies_every_free` is set."""

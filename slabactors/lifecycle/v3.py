@@ -83,9 +83,9 @@ class V3(PrePatch):
     dead cache queues a work that shrinks it.
 
     Models "[PATCH v3 15/16] memcg/sl[au]b: shrink dead caches" and 11/16 (mm/memcontrol.c, mm/slab.h, 2012-09-18).
-    Deviation: children are kept, and let go of their group, as in the v5 series (the posting has an array in each group,
-    and puts the group before it destroys the cache, which does not touch the group any more); creations that wait when
-    the group is removed are not thrown away.
+    Deviation: children are kept, and let go of their group, as in the v5 series (the posting has an array in each
+    group, and puts the group before it destroys the cache, which does not touch the group any more); creations that
+    wait when the group is removed are not thrown away.
     """
 
     name = "v3"
@@ -154,8 +154,9 @@ class V3(PrePatch):
         await destroyed.cache_queue_lock.lock()
         entries = await destroyed.entries()
         for params in entries:
-            if not await params.no_pages():
-                shrinkers.append(params)
+            empty = await params.no_pages()
+            if not empty:
+                shrinkers += [params]
         await destroyed.move(shrinkers)
         await destroyed.cache_queue_lock.unlock()
         for params in shrinkers:

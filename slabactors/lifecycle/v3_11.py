@@ -8,8 +8,8 @@ from slabactors.lifecycle.v3_10 import V310
 class V311(V310):
     """A child holds its group by the reference that was taken when its creation was queued.
 
-    Models "memcg: don't use mem_cgroup_get() when creating a kmemcg cache" and its neighbours (mm/memcontrol.c, v3.11 to
-    v3.13), which give up the references of memcgs for those of their css.
+    Models "memcg: don't use mem_cgroup_get() when creating a kmemcg cache" and its neighbours (mm/memcontrol.c, v3.11
+    to v3.13), which give up the references of memcgs for those of their css.
     """
 
     name = "v3.11"

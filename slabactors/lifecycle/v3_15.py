@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
+from slabactors.kernel.rcu import rcu_barrier
 from slabactors.kernel.workqueue import cancel_work_sync
 from slabactors.lifecycle.v3_14 import V314
 from slabactors.mm.memcontrol import mem_cgroup_put, memcg_register_cache, memcg_unregister_cache
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 class V315(V314):
     """A root destroys its children when it has lost its last name, and stays when one of them does.
 
-    Models "memcg, slab: do not destroy children caches if parent has aliases" (b8529907ba35) and "memcg, slab: unregister
-    cache from memcg before starting to destroy it" (mm/slab_common.c and mm/memcontrol.c, v3.15).
+    Models "memcg, slab: do not destroy children caches if parent has aliases" (b8529907ba35) and "memcg, slab:
+    unregister cache from memcg before starting to destroy it" (mm/slab_common.c and mm/memcontrol.c, v3.15).
     """
 
     name = "v3.15"
@@ -28,9 +30,11 @@ class V315(V314):
     async def destroy_cache(self, cpu: Cpu, cache: KmemCache) -> str | None:
         """``kmem_cache_destroy()``: a child is withdrawn first, and comes back when it still has objects."""
         machine = cpu.machine
+        await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
         if await cache.drop_name() != 0:
             await machine.slab_mutex.unlock()
+            await release_hotplug(cpu)
             return None
         if cache.root is None:
             await machine.slab_mutex.unlock()
@@ -39,6 +43,7 @@ class V315(V314):
             await machine.slab_mutex.lock()
             if failed:
                 await machine.slab_mutex.unlock()
+                await release_hotplug(cpu)
                 return complaint
         machine.slab_caches.remove(cache)
         params = cache.params
@@ -49,15 +54,17 @@ class V315(V314):
             if params is not None:
                 await memcg_register_cache(cpu, params)
             await list_again(cpu, cache)
+            await release_hotplug(cpu)
             return objects_remain
         await machine.slab_mutex.unlock()
         if cache.spec.rcu:
-            await machine.rcu.barrier()
+            await rcu_barrier(cpu)
         # Window: shut down, and nobody can find it any more.
         if params is not None:
             await params.free()
             await mem_cgroup_put(cpu, params.memcg)
         await cache.free()
+        await release_hotplug(cpu)
         machine.note_destroyed(cache)
         return None
 

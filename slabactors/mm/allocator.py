@@ -93,6 +93,8 @@ class Allocator(ABC):
     name: str
     layout: ClassVar[str]
     """``slub`` or ``slab``: whose columns of /proc/slabinfo it fills, and which directories it has in sysfs."""
+    shrink_holds_cpus: ClassVar[bool] = False
+    """Shrinking a cache keeps CPUs from coming and going, whatever the release; from 3.16 on it does in all of them."""
     nodes_max: ClassVar[int] = 64
     """Memory nodes of a machine that it is modelled for, at most."""
 
@@ -136,6 +138,18 @@ class Allocator(ABC):
         Raises:
             KernelBug: ``objects-remaining``.
         """
+
+    @abstractmethod
+    async def cpu_dead(self, cpu: Cpu, dead: Cpu) -> None:
+        """A CPU is offline: take back what it had of every cache.  Takes ``slab_mutex``.  Sleeps."""
+
+    async def mem_going_online(self, cpu: Cpu, node: int) -> None:
+        """The first memory of a node is about to come online.  Takes ``slab_mutex``.  Sleeps."""
+        raise NotImplementedError(f"{self.name} has one node only")
+
+    def leave_out(self, cache: KmemCache, nodes: list[int]) -> None:
+        """Only these nodes have memory as a cache is made that nobody has seen yet."""
+        raise NotImplementedError(f"{self.name} has one node only")
 
     def daemons(self, machine: Machine) -> Iterator[Spawn[Any]]:
         """Kernel threads of the allocator; none by default."""

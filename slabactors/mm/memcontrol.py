@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, Clock, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.cgroup import CgroupSubsysState, css_create, kill_css
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.locking import Mutex
 from slabactors.kernel.workqueue import Work, queue_work
 from slabactors.mm.page_alloc import PAGE_SIZE
@@ -144,6 +146,7 @@ class MemCgroup(Actor):
         limit: of kernel memory, in bytes; None for none.
         usage: bytes of kernel memory charged.
         cgroups: who gets the number back when the group is freed; None when it is not given back.
+        css: whose references keep the group, where the lifecycle has those; `references` are not used then.
     """
 
     role = "mem_cgroup"
@@ -168,6 +171,7 @@ class MemCgroup(Actor):
         self.slab_caches_mutex = Mutex(f"{self.name}.slab_caches_mutex", self)
         self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self)
         self.caches: list[KmemCache] = []
+        self.css: CgroupSubsysState | None = None
 
     @operation
     def activate(self, number: int, limit: int | None, cgroups: Cgroups | None) -> None:
@@ -361,8 +365,27 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     if accounted:
         number, cgroups = await _number(machine, memcg)
         memcg.account(number, limit, cgroups)
+    if machine.lifecycle.css is not None:
+        hooks = _MemcgHooks(machine, memcg)
+        memcg.css = await css_create(cpu, f"{memcg.name}.css", hooks, memcg, machine.lifecycle.css)
     machine.memcgs.append(memcg)
     return memcg
+
+
+class _MemcgHooks:
+    """``struct cgroup_subsys mem_cgroup_subsys``: what the controller does with a group's css."""
+
+    def __init__(self, machine: Machine, memcg: MemCgroup) -> None:
+        self.machine = machine
+        self.memcg = memcg
+
+    async def css_offline(self, cpu: Cpu) -> None:
+        """Models mem_cgroup_css_offline() (mm/memcontrol.c, v3.14)."""
+        await self.machine.lifecycle.offline(cpu, self.memcg)
+
+    async def css_free(self, cpu: Cpu) -> None:
+        """Models mem_cgroup_css_free() (mm/memcontrol.c, v3.14)."""
+        await self.machine.lifecycle.css_free(cpu, self.memcg)
 
 
 async def _number(machine: Machine, memcg: MemCgroup) -> tuple[int, Cgroups | None]:
@@ -431,8 +454,12 @@ async def mem_cgroup_rmdir(cpu: Cpu, memcg: MemCgroup) -> None:
     """Remove a memcg's directory: its caches are to go away.  Sleeps.
 
     Models mem_cgroup_pre_destroy() or mem_cgroup_css_offline(), as the lifecycle has it, then mem_cgroup_css_free().
+    Where a css has references of its own, both follow in kworkers: see `slabactors.kernel.cgroup.kill_css`.
     """
     memcg.removed_at = cpu.machine.clock.now
+    if memcg.css is not None:
+        await kill_css(cpu, memcg.css)
+        return
     await cpu.machine.lifecycle.offline(cpu, memcg)
     if await memcg.mark_dead():
         await mem_cgroup_put(cpu, memcg)
@@ -509,12 +536,16 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
             await mem_cgroup_put(cpu, memcg)
         await machine.memcg_cache_mutex.unlock()
         return existing
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     if lifecycle.creation_checks_online and not await memcg.is_online():
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await machine.memcg_cache_mutex.unlock()
         return root
     child = machine.new_child(root, memcg)
+    if machine.config.memoryless_nodes:
+        machine.allocator.leave_out(child, await machine.node_states.for_each())
     assert child.params is not None
     await lifecycle.register_cache(cpu, child)
     await memcg.slab_caches_mutex.lock()
@@ -525,6 +556,7 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await memcg.get()
     if lifecycle.publishes_early:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await root.publish(memcg.id, child)
         # Window: allocations find the child before its page counter is set up.
         await child.params.init_nr_pages()
@@ -532,8 +564,10 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await child.params.init_nr_pages()
         await root.publish(memcg.id, child)
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
     else:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         await child.params.init_nr_pages()
         await root.publish(memcg.id, child)
     await machine.memcg_cache_mutex.unlock()
@@ -547,15 +581,20 @@ async def create_under_slab_mutex(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     """
     machine = cpu.machine
     lifecycle = machine.lifecycle
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     existing = await root.read_slot(memcg.id)
     if existing is not None:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         return existing
     if lifecycle.creation_checks_online and not await memcg.is_online():
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         return root
     child = machine.new_child(root, memcg)
+    if machine.config.memoryless_nodes:
+        machine.allocator.leave_out(child, await machine.node_states.for_each())
     assert child.params is not None
     if lifecycle.params_hold_memcg:
         await memcg.get()
@@ -563,6 +602,7 @@ async def create_under_slab_mutex(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     await child.params.init_nr_pages()
     await memcg_register_cache(cpu, child.params)
     await machine.slab_mutex.unlock()
+    await release_hotplug(cpu)
     return child
 
 

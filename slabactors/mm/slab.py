@@ -48,6 +48,7 @@ class SlabAllocator(Allocator):
     """
 
     layout = "slab"
+    shrink_holds_cpus = True
     nodes_max = 1
 
     def __init__(self, name: str) -> None:
@@ -183,12 +184,12 @@ class SlabAllocator(Allocator):
 
     # -- drain -----------------------------------------------------------------------------------------------------
 
-    async def _do_drain(self, cpu: Cpu, cache: KmemCache) -> None:
-        """Empty one CPU's array, interrupts off.  Models do_drain() (mm/slab.c, v3.8).
+    async def _do_drain(self, cpu: Cpu, cache: KmemCache, owner: Cpu | None = None) -> None:
+        """Empty one CPU's array, interrupts off, or that of one that is dead.  Models do_drain() (mm/slab.c, v3.8).
 
         Deviation: an empty array does not take the lock.
         """
-        ac, l3 = cache.arrays[cpu.id], cache.nodelists[0]
+        ac, l3 = cache.arrays[(owner or cpu).id], cache.nodelists[0]
         entries = await ac.begin_drain()
         if not entries:
             return
@@ -236,6 +237,21 @@ class SlabAllocator(Allocator):
                 return freed
             await self._slab_destroy(cpu, cache, slab)
         return count
+
+    async def cpu_dead(self, cpu: Cpu, dead: Cpu) -> None:
+        """Empty the arrays of a CPU that is offline, then give back the free slabs of every cache.
+
+        Models cpuup_canceled() (mm/slab.c, v3.8).
+        Deviation: the arrays and the shared array stay, and the reaper of that CPU goes on elsewhere.
+        """
+        machine = cpu.machine
+        await machine.slab_mutex.lock()
+        for cache in list(machine.slab_caches):
+            await self._do_drain(cpu, cache, dead)
+        for cache in list(machine.slab_caches):
+            free = await cache.nodelists[0].nr_free()
+            await self.drain_freelist(cpu, cache, free)
+        await machine.slab_mutex.unlock()
 
     # -- shrink and close ------------------------------------------------------------------------------------------
 

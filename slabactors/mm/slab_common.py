@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, CountsDown, Narrow, operation
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
+from slabactors.kernel.rcu import rcu_barrier
 from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
 
@@ -200,13 +202,17 @@ async def kmem_cache_create(
 async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
     """A new root cache, or another name for one that is just like it, where the machine merges.  Sleeps."""
     machine = cpu.machine
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     cache = find_mergeable(machine, spec)
     if cache is None:
         cache = machine.new_cache(name, spec)
+        if machine.config.memoryless_nodes:
+            machine.allocator.leave_out(cache, await machine.node_states.for_each())
     else:
         await cache.add_name()
     await machine.slab_mutex.unlock()
+    await release_hotplug(cpu)
     return cache
 
 
@@ -274,7 +280,13 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
     Returns:
         What the allocator's release returns: whether slabs are left, or 0 whatever is left.
     """
-    return await cpu.machine.allocator.shrink(cpu, cache)
+    machine = cpu.machine
+    if not (machine.allocator.shrink_holds_cpus or machine.lifecycle.locks_memory_hotplug):
+        return await machine.allocator.shrink(cpu, cache)
+    await hold_hotplug(cpu)
+    left = await machine.allocator.shrink(cpu, cache)
+    await release_hotplug(cpu)
+    return left
 
 
 async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
@@ -316,14 +328,17 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
     """
     machine = cpu.machine
     complaint = await machine.lifecycle.destroy_children(cpu, cache) if cache.root is None else None
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     if await cache.drop_name() != 0:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         return complaint
     machine.slab_caches.remove(cache)
     objects_remain = await close(cpu, cache)
     if objects_remain is not None:
         await list_again(cpu, cache)
+        await release_hotplug(cpu)
         return complaint or objects_remain
     params = cache.params
     withdrawn = machine.lifecycle.slot_outlives_list
@@ -331,19 +346,20 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
         await memcg_unregister_cache(cpu, params)
     await machine.slab_mutex.unlock()
     if cache.spec.rcu:
-        await machine.rcu.barrier()
+        await rcu_barrier(cpu)
     # Window: shut down, and before 3.14 still reachable through the root's array.
     if params is not None and withdrawn:
         await params.free()
     elif params is not None:
         await memcg_release_cache(cpu, cache)
     await cache.free()
+    await release_hotplug(cpu)
     machine.note_destroyed(cache)
     return complaint
 
 
 async def list_again(cpu: Cpu, cache: KmemCache) -> None:
-    """A cache that could not be shut down goes on, as the newest of the list.  Under slab_mutex, which it gives back."""
+    """A cache that could not be shut down goes on, as the newest of the list.  Gives slab_mutex back."""
     machine = cpu.machine
     machine.list_again(cache)
     await machine.slab_mutex.unlock()

@@ -177,6 +177,8 @@ class Slub(Allocator):
         Deviation: memory is of no node; a slab is said to lie where it was wanted.
         """
         shape = _shape(cache)
+        if cpu.machine.config.memoryless_nodes and node not in await cpu.machine.node_states.for_each():
+            node = 0
         for tried, room in ((order, objects), (shape.min_order, shape.min_objects)):
             charged = await memcg_charge_slab(cpu, cache, memcg, tried)
             if not charged:
@@ -368,9 +370,12 @@ class Slub(Allocator):
             elif await slab.deactivate(seen, freelist):
                 return
 
-    async def _flush_cpu(self, cpu: Cpu, cache: KmemCache) -> None:
-        """What one CPU does in a flush, interrupts off.  Models __flush_cpu_slab() (mm/slub.c, v3.8)."""
-        c = cache.cpu_slabs[cpu.id]
+    async def _flush_cpu(self, cpu: Cpu, cache: KmemCache, owner: Cpu | None = None) -> None:
+        """What one CPU does in a flush, interrupts off, or another one for it when it is dead.
+
+        Models __flush_cpu_slab() (mm/slub.c, v3.8).
+        """
+        c = cache.cpu_slabs[(owner or cpu).id]
         page, freelist, slabs = await c.begin_flush()
         if page is not None:
             await self._deactivate(cpu, cache, page, freelist)
@@ -435,6 +440,33 @@ class Slub(Allocator):
         # Window: as with interrupts.
         for item in items:
             await join(item)
+
+    async def cpu_dead(self, cpu: Cpu, dead: Cpu) -> None:
+        """Take from a CPU that is offline what it had of every cache.
+
+        Models slab_cpuup_callback() (mm/slub.c, v3.8).
+        """
+        machine = cpu.machine
+        await machine.slab_mutex.lock()
+        for cache in list(machine.slab_caches):
+            await self._flush_cpu(cpu, cache, dead)
+        await machine.slab_mutex.unlock()
+
+    async def mem_going_online(self, cpu: Cpu, node: int) -> None:
+        """Give every cache that is listed a structure for a node.
+
+        Models slab_mem_going_online_callback() (mm/slub.c, v3.8).
+        """
+        machine = cpu.machine
+        await machine.slab_mutex.lock()
+        for cache in list(machine.slab_caches):
+            await cache.nodes[node].init()
+        await machine.slab_mutex.unlock()
+
+    def leave_out(self, cache: KmemCache, nodes: list[int]) -> None:
+        """A new cache gets structures only for the nodes that have memory.  Models init_kmem_cache_nodes()."""
+        for number, node in enumerate(cache.nodes):
+            node.present = number in nodes
 
     # -- shrink and close ------------------------------------------------------------------------------------------
 

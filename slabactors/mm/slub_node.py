@@ -30,6 +30,8 @@ class KmemCacheNode(Actor):
         self.nr_slabs = 0
         self.total_objects = 0
         self.locked = False
+        self.present = True
+        """It was allocated; not when its node had no memory and the cache was made before that came online."""
 
     def _unlocked(self) -> bool:
         return not self.locked
@@ -48,9 +50,24 @@ class KmemCacheNode(Actor):
 
     # -- the lock --------------------------------------------------------------------------------------------------
 
-    @operation(guard=_unlocked, acquires=True, reads="partial", writes="locked")
+    @operation(writes="partial locked nr_slabs present")
+    def init(self) -> None:
+        """``s->node[nid] = n``: allocated by who brings the node's memory online."""
+        self.present = True
+
+    @operation(guard=_unlocked, acquires=True, reads="partial present", writes="locked")
     def lock(self) -> list[Slab]:
-        """``spin_lock(&n->list_lock)``: the partial list as it is, head first."""
+        """``spin_lock(&n->list_lock)``: the partial list as it is, head first.
+
+        Raises:
+            KernelBug: ``bug-on`` when the node's structure was never allocated.
+        """
+        if not self.present:
+            raise KernelBug(
+                Kind.BUG_ON,
+                f"{self.name} was never allocated: NULL pointer dereference",
+                clause="cache without a node structure",
+            )
         self.locked = True
         return list(self.partial)
 
