@@ -19,6 +19,7 @@ from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
 from slabactors.mm import models, vmscan
 from slabactors.mm.allocator import CacheSpec
+from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.memcontrol import Cgroups, MemCgroup
 from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
@@ -54,6 +55,8 @@ class MachineConfig:
             does not do that.
         hotplug: whether CPUs and memory can come and go; the locks against that are taken then, and only then.
         memoryless_nodes: how many of the nodes, the last ones, have no memory until it comes online.
+        memcg_caches_min: slots of the smallest array that a root has for its children, ``MEMCG_CACHES_MIN_SIZE``: 4 in
+            a kernel.  A group beyond its end makes it move.  0 for arrays that are large enough from the start.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
@@ -67,6 +70,7 @@ class MachineConfig:
     debugobjects: bool = True
     reaper: bool = True
     merging: bool = False
+    memcg_caches_min: int = 0
     deferrable_slip: int = 0
     hotplug: bool = False
     memoryless_nodes: int = 0
@@ -166,9 +170,15 @@ class Machine:
     def new_cache(self, name: str, spec: CacheSpec) -> KmemCache:
         """A root cache, ready to be used.  For kmem_cache_create()."""
         cache = KmemCache(name, spec, self.allocator.geometry(spec, self))
+        cache.array_moves = self.arrays_move
         self.allocator.build(self, cache)
         self._list(cache)
         return cache
+
+    @property
+    def arrays_move(self) -> bool:
+        """Whether the array of a root's children is replaced when it is too small."""
+        return self.config.memcg_caches_min > 0 and self.lifecycle.relocation is not Relocation.NEVER
 
     def new_child(self, root: KmemCache, memcg: MemCgroup) -> KmemCache:
         """A child cache that nobody can find yet.  For memcg_create_kmem_cache()."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from slabactors.actors import Actor
 from slabactors.kernel.workqueue import WorkFunction, WorkqueueSpec
 from slabactors.mm import memcontrol, slab_common
+from slabactors.mm.memcg_caches import Relocation, all_children
 from slabactors.mm.memcontrol import MemcgCacheParams
 from slabactors.mm.slab_common import try_destroy
 
@@ -53,6 +54,10 @@ class Lifecycle(ABC):
         fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
         locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
         css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
+        relocation: how the array of a root becomes larger, where arrays move (`MachineConfig.memcg_caches_min`).
+        checks_root_params: who looks for children sees whether the root has an array (3.11).
+        inits_work_of_new_roots: the array of a new root is overwritten by a work that no root has (3.9 and 3.10).
+        inits_work_of_grown_roots: so is one that was made larger (3.9).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
@@ -70,6 +75,10 @@ class Lifecycle(ABC):
     params_hold_memcg: ClassVar[bool] = False
     frees_memcg_by_work: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
+    relocation: ClassVar[Relocation] = Relocation.EMPTY_FIRST
+    checks_root_params: ClassVar[bool] = False
+    inits_work_of_new_roots: ClassVar[bool] = False
+    inits_work_of_grown_roots: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
@@ -190,7 +199,7 @@ class Lifecycle(ABC):
         machine = cpu.machine
         complaint = None
         await machine.set_limit_mutex.lock()
-        children = await root.children()
+        children = await all_children(cpu, root)
         for child in children:
             complaint = await try_destroy(cpu, child) or complaint
         await machine.set_limit_mutex.unlock()

@@ -14,3 +14,4 @@ class V310(V39):
     name = "v3.10"
     release = "3.10, 2013-06-30"
     puts_memcg_last = True
+    inits_work_of_grown_roots = False

@@ -15,3 +15,5 @@ class V311(V310):
     name = "v3.11"
     release = "3.11, 2013-09-02, to 3.13"
     hands_reference_on = True
+    inits_work_of_new_roots = False
+    checks_root_params = True

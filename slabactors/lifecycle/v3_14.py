@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from slabactors.lifecycle.v3_11 import V311
 from slabactors.lifecycle.v5 import find_cache
+from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ class V314(V311):
     name = "v3.14"
     release = "3.14, 2014-03-30"
     slot_outlives_list = True
+    relocation = Relocation.FILLED_FIRST
     hands_reference_on = False
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Destroy a dead cache when it is empty, else shrink it, and leave it at that."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)

@@ -8,6 +8,7 @@ from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
 from slabactors.kernel.workqueue import cancel_work_sync
 from slabactors.lifecycle.v3_14 import V314
+from slabactors.mm.memcg_caches import cache_from_memcg, free_root_params, next_child
 from slabactors.mm.memcontrol import mem_cgroup_put, memcg_register_cache, memcg_unregister_cache
 from slabactors.mm.slab_common import close, list_again, try_destroy
 
@@ -63,6 +64,8 @@ class V315(V314):
         if params is not None:
             await params.free()
             await mem_cgroup_put(cpu, params.memcg)
+        else:
+            await free_root_params(cache)
         await cache.free()
         await release_hotplug(cpu)
         machine.note_destroyed(cache)
@@ -79,13 +82,13 @@ class V315(V314):
         complaint = None
         await machine.set_limit_mutex.lock()
         index = -1
-        while (slot := await root.next_child(index)) is not None:
+        while (slot := await next_child(cpu, root, index)) is not None:
             index, child = slot
             assert child.params is not None
             await child.params.set_dead(False)
             await cancel_work_sync(machine.system_wq, child.params.destroy)
             complaint = await try_destroy(cpu, child) or complaint
-            if await root.read_slot(index) is not None:
+            if await cache_from_memcg(cpu, root, index) is not None:
                 failed = True
         await machine.set_limit_mutex.unlock()
         return failed, complaint

@@ -35,7 +35,7 @@ class V38(V6):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Destroy a dead cache when it is empty, else shrink it; whoever releases its last page queues this again."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)

@@ -20,6 +20,8 @@ class V39(V38):
     name = "v3.9"
     release = "3.9, 2013-04-28"
     initialises_at_offline = False
+    inits_work_of_new_roots = True
+    inits_work_of_grown_roots = True
 
     async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
         """``INIT_WORK()`` in ``memcg_register_cache()``."""

@@ -8,6 +8,7 @@ from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.jiffies import HZ
 from slabactors.kernel.workqueue import queue_delayed_work
 from slabactors.lifecycle.base import Lifecycle
+from slabactors.mm.memcg_caches import cache_from_memcg
 from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class V5(Lifecycle):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Shrink a dead cache, or destroy it when it is empty."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
@@ -80,13 +81,13 @@ class V5(Lifecycle):
         await queue_delayed_work(cpu, cpu.machine.system_wq, cache.params.destroy, RETRY_JIFFIES)
 
 
-async def find_cache(params: MemcgCacheParams) -> KmemCache:
+async def find_cache(cpu: Cpu, params: MemcgCacheParams) -> KmemCache:
     """The cache behind a work item, through the root's array as the patch does it.
 
     Raises:
         KernelBug: ``bug-on`` when the slot is empty: the kernel would dereference NULL.
     """
-    cache = await params.root.read_slot(params.memcg.id)
+    cache = await cache_from_memcg(cpu, params.root, params.memcg.id)
     if cache is None:
         raise KernelBug(
             Kind.BUG_ON,

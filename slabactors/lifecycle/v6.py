@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from slabactors.kernel.workqueue import cancel_work_sync
 from slabactors.lifecycle.v5 import V5, find_cache
+from slabactors.mm.memcg_caches import next_child
 from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class V6(V5):
         for listed in caches:
             assert listed.params is not None
             # Window: on the list, and its slot is not filled yet, or not any more.
-            cache = await find_cache(listed.params)
+            cache = await find_cache(cpu, listed.params)
             params = cache.params
             assert params is not None
             await params.set_dead()
@@ -62,7 +63,7 @@ class V6(V5):
         complaint = None
         await machine.set_limit_mutex.lock()
         index = -1
-        while (slot := await root.next_child(index)) is not None:
+        while (slot := await next_child(cpu, root, index)) is not None:
             index, child = slot
             assert child.params is not None
             # Window: its own work may be destroying it, or offline may be about to queue that work.

@@ -10,12 +10,14 @@ from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
 from slabactors.mm.allocator import CacheSpec
+from slabactors.mm.memcg_caches import alloc_root_params, free_root_params
 from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.machine import Machine
     from slabactors.mm.allocator import Geometry
+    from slabactors.mm.memcg_caches import MemcgCaches
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_array import ArrayCache
     from slabactors.mm.slab_lists import KmemList3
@@ -62,7 +64,18 @@ class KmemCache(Actor):
         """SLAB: one for each memory node."""
         self.refcount = 1
         self.memcg_caches: dict[int, KmemCache] = {}
+        """Children by their slots, where the array cannot move."""
+        self.array_moves = False
+        """Children are in `array`, which is replaced when it is too small: see `slabactors.mm.memcg_caches`."""
+        self.array: MemcgCaches | None = None
         self.published = 0
+
+    @property
+    def slots(self) -> dict[int, KmemCache]:
+        """Children by their slots.  For reports and checkers."""
+        if not self.array_moves:
+            return self.memcg_caches
+        return self.array.slots if self.array is not None else {}
 
     @operation(reads="memcg_caches")
     def read_slot(self, memcg_id: int) -> KmemCache | None:
@@ -74,6 +87,16 @@ class KmemCache(Actor):
 
     def _bare(self) -> bool:
         return not self.memcg_caches
+
+    @operation(reads="array")
+    def load_array(self) -> MemcgCaches | None:
+        """``root->memcg_params``: NULL for a root that was made when no kernel memory was accounted."""
+        return self.array
+
+    @operation(writes="array")
+    def assign_array(self, array: MemcgCaches) -> None:
+        """``root->memcg_params = params``."""
+        self.array = array
 
     @operation(writes="geometry")
     def tune(self, changes: dict[str, int]) -> None:
@@ -209,6 +232,7 @@ async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
         cache = machine.new_cache(name, spec)
         if machine.config.memoryless_nodes:
             machine.allocator.leave_out(cache, await machine.node_states.for_each())
+        await alloc_root_params(cpu, cache)
     else:
         await cache.add_name()
     await machine.slab_mutex.unlock()
@@ -352,6 +376,8 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
         await params.free()
     elif params is not None:
         await memcg_release_cache(cpu, cache)
+    else:
+        await free_root_params(cache)
     await cache.free()
     await release_hotplug(cpu)
     machine.note_destroyed(cache)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
+from slabactors.mm.memcg_caches import children_of
 from slabactors.mm.slub_policy import CpuSlabs, SlubPolicy, cpu_partial_slabs
 from slabactors.mm.slub_sizes import SlubGeometry, objects_of_order
 
@@ -187,7 +188,7 @@ async def store(allocator: Slub, cpu: Cpu, cache: KmemCache, name: str, value: s
     await _store_one(allocator, cpu, cache, name, value)
     if allocator.policy.stores_for_children and cache.root is None:
         await cpu.machine.slab_mutex.lock()
-        children = await cache.children()
+        children = await children_of(cpu, cache)
         for child in children:
             await _store_one(allocator, cpu, child, name, value)
         await cpu.machine.slab_mutex.unlock()
