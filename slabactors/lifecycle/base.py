@@ -54,6 +54,8 @@ class Lifecycle(ABC):
         fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
         locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
         css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
+        adds_to_sysfs_unlocked: a new cache is added to sysfs without ``slab_mutex`` (to 3.14).
+        unlocks_for_sysfs: a cache that was shut down is taken out of sysfs without it (3.8).
         relocation: how the array of a root becomes larger, where arrays move (`MachineConfig.memcg_caches_min`).
         checks_root_params: who looks for children sees whether the root has an array (3.11).
         inits_work_of_new_roots: the array of a new root is overwritten by a work that no root has (3.9 and 3.10).
@@ -75,6 +77,8 @@ class Lifecycle(ABC):
     params_hold_memcg: ClassVar[bool] = False
     frees_memcg_by_work: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
+    adds_to_sysfs_unlocked: ClassVar[bool] = True
+    unlocks_for_sysfs: ClassVar[bool] = False
     relocation: ClassVar[Relocation] = Relocation.EMPTY_FIRST
     checks_root_params: ClassVar[bool] = False
     inits_work_of_new_roots: ClassVar[bool] = False

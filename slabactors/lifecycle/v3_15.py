@@ -11,6 +11,7 @@ from slabactors.lifecycle.v3_14 import V314
 from slabactors.mm.memcg_caches import cache_from_memcg, free_root_params, next_child
 from slabactors.mm.memcontrol import mem_cgroup_put, memcg_register_cache, memcg_unregister_cache
 from slabactors.mm.slab_common import close, list_again, try_destroy
+from slabactors.mm.slub_sysfs import sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -27,6 +28,7 @@ class V315(V314):
     name = "v3.15"
     release = "3.15, 2014-06-08"
     params_hold_memcg = True
+    adds_to_sysfs_unlocked = False
 
     async def destroy_cache(self, cpu: Cpu, cache: KmemCache) -> str | None:
         """``kmem_cache_destroy()``: a child is withdrawn first, and comes back when it still has objects."""
@@ -66,6 +68,7 @@ class V315(V314):
             await mem_cgroup_put(cpu, params.memcg)
         else:
             await free_root_params(cache)
+        await sysfs_slab_remove(cache)
         await cache.free()
         await release_hotplug(cpu)
         machine.note_destroyed(cache)

@@ -23,6 +23,7 @@ class V38(V6):
 
     name = "v3.8"
     release = "3.8, 2013-02-18: as released"
+    unlocks_for_sysfs = True
 
     async def offline(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """``mem_cgroup_css_offline()``, once; nobody gets a reference of the group any more when it is called."""

@@ -16,6 +16,7 @@ from slabactors.kernel.locking import Mutex
 from slabactors.kernel.workqueue import Work, queue_work
 from slabactors.mm.memcg_caches import cache_from_memcg, clear_slot, memcg_update_all_caches, set_slot
 from slabactors.mm.page_alloc import PAGE_SIZE
+from slabactors.mm.slub_sysfs import sysfs_slab_add
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -589,11 +590,13 @@ async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await release_hotplug(cpu)
         await machine.memcg_cache_mutex.unlock()
         return root
-    child = machine.new_child(root, memcg)
+    child = machine.new_child(root, memcg, listed=False)
     if machine.config.memoryless_nodes:
         machine.allocator.leave_out(child, await machine.node_states.for_each())
     assert child.params is not None
     await lifecycle.register_cache(cpu, child)
+    await sysfs_slab_add(cpu, child)
+    machine.list_new(child)
     await memcg.slab_caches_mutex.lock()
     await memcg.link(child)
     await memcg.slab_caches_mutex.unlock()
@@ -638,13 +641,15 @@ async def create_under_slab_mutex(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
         return root
-    child = machine.new_child(root, memcg)
+    child = machine.new_child(root, memcg, listed=False)
     if machine.config.memoryless_nodes:
         machine.allocator.leave_out(child, await machine.node_states.for_each())
     assert child.params is not None
     if lifecycle.params_hold_memcg:
         await memcg.get()
     await lifecycle.register_cache(cpu, child)
+    await sysfs_slab_add(cpu, child)
+    machine.list_new(child)
     await child.params.init_nr_pages()
     await memcg_register_cache(cpu, child.params)
     await machine.slab_mutex.unlock()

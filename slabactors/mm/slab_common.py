@@ -12,9 +12,11 @@ from slabactors.kernel.rcu import rcu_barrier
 from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcg_caches import alloc_root_params, free_root_params
 from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
+from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
+    from slabactors.kernel.sysfs import SysfsDirent
     from slabactors.machine import Machine
     from slabactors.mm.allocator import Geometry
     from slabactors.mm.memcg_caches import MemcgCaches
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from slabactors.mm.slab_lists import KmemList3
     from slabactors.mm.slab_page import SlabObject
     from slabactors.mm.slub_cpu import KmemCacheCpu
-    from slabactors.mm.slub_node import KmemCacheNode
+    from slabactors.mm.slub_node import CacheStructures, KmemCacheNode
 
 __all__ = [
     "KmemCache",
@@ -54,6 +56,8 @@ class KmemCache(Actor):
         self.geometry = geometry
         self.root = root
         self.params: MemcgCacheParams | None = None
+        self.structures: CacheStructures | None = None
+        """SLUB: what holds the next two, where shutting the cache down frees them."""
         self.cpu_slabs: list[KmemCacheCpu] = []
         """SLUB: one for each CPU."""
         self.nodes: list[KmemCacheNode] = []
@@ -62,6 +66,8 @@ class KmemCache(Actor):
         """SLAB: one for each CPU."""
         self.nodelists: list[KmemList3] = []
         """SLAB: one for each memory node."""
+        self.dirent: SysfsDirent | None = None
+        """Its directory in /sys/kernel/slab, where the machine has sysfs and the cache was added to it."""
         self.refcount = 1
         self.memcg_caches: dict[int, KmemCache] = {}
         """Children by their slots, where the array cannot move."""
@@ -229,10 +235,12 @@ async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
     await machine.slab_mutex.lock()
     cache = find_mergeable(machine, spec)
     if cache is None:
-        cache = machine.new_cache(name, spec)
+        cache = machine.new_cache(name, spec, listed=False)
         if machine.config.memoryless_nodes:
             machine.allocator.leave_out(cache, await machine.node_states.for_each())
         await alloc_root_params(cpu, cache)
+        await sysfs_slab_add(cpu, cache)
+        machine.list_new(cache)
     else:
         await cache.add_name()
     await machine.slab_mutex.unlock()
@@ -364,6 +372,13 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
         await list_again(cpu, cache)
         await release_hotplug(cpu)
         return complaint or objects_remain
+    if cache.dirent is not None:
+        if machine.lifecycle.unlocks_for_sysfs:
+            await machine.slab_mutex.unlock()
+            await sysfs_slab_remove(cache)
+            await machine.slab_mutex.lock()
+        else:
+            await sysfs_slab_remove(cache)
     params = cache.params
     withdrawn = machine.lifecycle.slot_outlives_list
     if params is not None and withdrawn:
