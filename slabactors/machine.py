@@ -19,6 +19,7 @@ from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
 from slabactors.mm import models, vmscan
 from slabactors.mm.allocator import CacheSpec
+from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.memcontrol import Cgroups, MemCgroup
 from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
@@ -54,6 +55,12 @@ class MachineConfig:
             does not do that.
         hotplug: whether CPUs and memory can come and go; the locks against that are taken then, and only then.
         memoryless_nodes: how many of the nodes, the last ones, have no memory until it comes online.
+        memcg_caches_min: slots of the smallest array that a root has for its children, ``MEMCG_CACHES_MIN_SIZE``: 4 in
+            a kernel.  A group beyond its end makes it move.  0 for arrays that are large enough from the start.
+        sysfs: SLUB's caches have directories in /sys/kernel/slab, which are added and removed step by step; who removes
+            one waits for who reads or writes its files.
+        shutdown_frees_nodes: shutting a cache down frees its structures for CPUs and nodes, as SLUB does, in a step of
+            its own; else they are freed with the cache.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
@@ -67,6 +74,9 @@ class MachineConfig:
     debugobjects: bool = True
     reaper: bool = True
     merging: bool = False
+    memcg_caches_min: int = 0
+    sysfs: bool = False
+    shutdown_frees_nodes: bool = False
     deferrable_slip: int = 0
     hotplug: bool = False
     memoryless_nodes: int = 0
@@ -87,10 +97,10 @@ class Machine:
         slab_caches: the caches that are not being destroyed, newest first; ``slab_mutex`` protects it.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
-        state: what the lifecycle has once a machine.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
+        statics: what the generation has once, as `Lifecycle.new_statics` made it.
         locks: of the run, for lockdep; None where nobody looks at them.
     """
 
@@ -122,10 +132,10 @@ class Machine:
         self.rcu_sched = self.rcu if lifecycle.consolidated_rcu else Rcu("rcu_sched", config.cpus)
         self.cgroups = Cgroups()
         self.debugobjects = DebugObjects(enabled=config.debugobjects)
+        self.statics = lifecycle.new_statics(self)
         self.allocator = models.allocator(config.allocator)
         self.vmscan = vmscan
         self.shrinkers: list[vmscan.Shrinker] = []
-        self.state = lifecycle.new_state(self)
         self.caches: list[KmemCache] = []
         self.slab_caches: list[KmemCache] = []
         self.slabs: dict[SlabPage, None] = {}
@@ -166,29 +176,50 @@ class Machine:
         """What takes css offline and frees them: ``cgroup_destroy_wq`` where the lifecycle has it, else system_wq."""
         return next((one for one in self.workqueues if one.name == "cgroup_destroy"), self.system_wq)
 
-    def new_cache(self, name: str, spec: CacheSpec) -> KmemCache:
-        """A root cache, ready to be used.  For kmem_cache_create()."""
+    def new_cache(self, name: str, spec: CacheSpec, *, listed: bool = True) -> KmemCache:
+        """A root cache.  For kmem_cache_create().
+
+        Args:
+            name: as in /proc/slabinfo.
+            spec: what it is created with.
+            listed: it is ready, and on the list of caches; else `list_new` has to follow.
+        """
         cache = KmemCache(name, spec, self.allocator.geometry(spec, self))
+        cache.array_moves = self.arrays_move
         self.allocator.build(self, cache)
-        self._list(cache)
+        if listed:
+            self.list_new(cache)
         return cache
 
-    def new_child(self, root: KmemCache, memcg: MemCgroup) -> KmemCache:
-        """A child cache that nobody can find yet.  For memcg_create_kmem_cache()."""
+    @property
+    def arrays_move(self) -> bool:
+        """Whether the array of a root's children is replaced when it is too small."""
+        return self.config.memcg_caches_min > 0 and self.lifecycle.relocation is not Relocation.NEVER
+
+    def new_child(self, root: KmemCache, memcg: MemCgroup, *, listed: bool = True) -> KmemCache:
+        """A child cache that nobody can find yet.  For memcg_create_kmem_cache().
+
+        Args:
+            root: whose child.
+            memcg: for which group.
+            listed: as in `new_cache`.
+        """
         child = KmemCache(f"{root.name}({memcg.id}:{memcg.label})", root.spec, root.geometry, root=root)
         self.allocator.build(self, child)
         child.params = self.lifecycle.new_params(self, child, memcg, root)
-        self._list(child)
+        if listed:
+            self.list_new(child)
         return child
 
-    def _list(self, cache: KmemCache) -> None:
+    def list_new(self, cache: KmemCache) -> None:
+        """``list_add(&s->list, &slab_caches)`` of a cache that is ready.  Under slab_mutex."""
         self.caches.append(cache)
         self.slab_caches.insert(0, cache)
 
     def list_again(self, cache: KmemCache) -> None:
         """``list_add(&s->list, &slab_caches)`` of a cache that could not be destroyed.  Under slab_mutex."""
         self.caches.remove(cache)
-        self._list(cache)
+        self.list_new(cache)
 
     def note_destroyed(self, cache: KmemCache) -> None:
         """A cache is gone: for reports.  A child's time counts from the removal of its group on."""

@@ -59,6 +59,7 @@ MACHINE_BOUNDS = (
     ("cpus", 1, 64),
     ("deferrable_slip", 0, 1 << 30),
     ("kworkers", 1, 64),
+    ("memcg_caches_min", 0, 65535),
     ("memoryless_nodes", 0, 63),
     ("pages", 1, 1 << 30),
     ("pre_destroy_runs", 1, 64),

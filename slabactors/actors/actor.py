@@ -44,6 +44,7 @@ class Operation:
         acquires: takes a lock that the actor is.
         releases: gives it back.
         shares: takes a lock that others may have as well.
+        recursive: who shares it waits for nobody who waits to have it alone.
         tries: takes the lock if the reply is true.
         nested: takes it while another lock of its class is held, and is meant to.
         waits_for: what it waits for as if it took a lock, given the actor and its own arguments.
@@ -74,6 +75,7 @@ class Operation:
         "owner",
         "parks",
         "plain",
+        "recursive",
         "releases",
         "shares",
         "sleeps",
@@ -95,6 +97,7 @@ class Operation:
         acquires: bool = False,
         releases: bool = False,
         shares: bool = False,
+        recursive: bool = False,
         tries: bool = False,
         nested: bool = False,
         waits_for: Callable[..., Actor] | None = None,
@@ -117,6 +120,7 @@ class Operation:
         self.acquires = acquires
         self.releases = releases
         self.shares = shares
+        self.recursive = recursive
         self.tries = tries
         self.nested = nested
         self.waits_for = waits_for
@@ -175,6 +179,7 @@ def operation(
     acquires: bool = False,
     releases: bool = False,
     shares: bool = False,
+    recursive: bool = False,
     tries: bool = False,
     nested: bool = False,
     waits_for: Callable[..., Actor] | None = None,
@@ -197,6 +202,7 @@ def operation(
     acquires: bool = False,
     releases: bool = False,
     shares: bool = False,
+    recursive: bool = False,
     tries: bool = False,
     nested: bool = False,
     waits_for: Callable[..., Actor] | None = None,
@@ -220,6 +226,7 @@ def operation(
         releases: gives that lock back.  Whoever took it does: what one path takes and another gives back (a semaphore,
             a completion) is no lock, and declares neither.
         shares: takes a lock that the actor is and that others may have as well: ``down_read()``.
+        recursive: sharing it waits only for who has it alone, and not for who waits for that.
         tries: takes the lock if the reply is true, and does not wait for it.
         nested: takes a lock while another of its class is held, and is meant to: ``mutex_lock_nested()``.
         waits_for: given the actor and the arguments, what is waited for as if a lock were taken and given back at once.
@@ -244,6 +251,7 @@ def operation(
             acquires=acquires,
             releases=releases,
             shares=shares,
+            recursive=recursive,
             tries=tries,
             nested=nested,
             waits_for=waits_for,

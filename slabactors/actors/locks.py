@@ -26,6 +26,13 @@ Edge = tuple[str, str]
 """Two classes of locks: the second was taken while the first was held."""
 
 
+SHARED: Final = " (shared)"
+"""Behind the class of a lock in the hands of a recursive reader, who waits for nobody that waits for other readers.
+
+So no circle goes through such a lock in which it is shared on both sides: see `circle`.
+"""
+
+
 class Holder(Protocol):
     """A path, as far as locks are concerned."""
 
@@ -80,6 +87,8 @@ class LockState:
 
     def _learn(self, operation: Operation, actor: Actor) -> LockState:
         held, edges, name = self._locks, self.edges, class_of(actor)
+        if operation.recursive:
+            name += SHARED
         takes = operation.acquires or operation.shares or operation.enters is not None
         if actor.ordered and (takes or operation.waits_for is not None):
             # One that only tries waits for nobody, so it ends no circle; what is taken after it comes after it all
@@ -88,6 +97,8 @@ class LockState:
             edges = edges | new
         if takes or operation.tries:
             held = (*held, (name, actor.atomic, actor.ordered))
+        elif operation.releases and name + SHARED in self.held:
+            held = tuple([one for one in held if one[0] != name + SHARED])
         elif operation.releases and name in self.held:
             last = len(held) - 1 - self.held[::-1].index(name)
             held = held[:last] + held[last + 1 :]
@@ -112,8 +123,14 @@ def circle(edges: frozenset[Edge]) -> tuple[str, ...]:
     after: dict[str, list[str]] = {}
     for one, other in sorted(edges):
         after.setdefault(one, []).append(other)
-    found = [way for start in after if (way := _way_back(start, after))]
+    following = {one: [taken for name in _in_hands(one) for taken in after.get(name, ())] for pair in edges for one in pair}
+    found = [way for start in sorted(following) if (way := _way_back(start, following))]
     return min(found, key=lambda way: (len(way), way), default=())
+
+
+def _in_hands(wanted: str) -> tuple[str, ...]:
+    """As what those have a lock whom somebody waits for: a recursive reader only waits for who has it alone."""
+    return (wanted.removesuffix(SHARED),) if wanted.endswith(SHARED) else (wanted, wanted + SHARED)
 
 
 def _way_back(start: str, after: dict[str, list[str]]) -> tuple[str, ...]:
@@ -225,7 +242,8 @@ class Locks:
             return
         told = []
         for edge in zip(classes, (*classes[1:], classes[0]), strict=True):
-            who = next(path.name for path, state in self.states.items() if edge in state.edges)
+            meant = {(one, edge[1]) for one in _in_hands(edge[0])}
+            who = next(path.name for path, state in self.states.items() if not meant.isdisjoint(state.edges))
             told.append(f"{who} took {edge[1]} with {edge[0]} held")
         what = "possible circular locking dependency" if len(classes) > 1 else "possible recursive locking"
         raise KernelBug(

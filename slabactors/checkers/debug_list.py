@@ -43,10 +43,10 @@ class DebugList(Checker):
         children: dict[tuple[KmemCache, MemCgroup], KmemCache] = {}
         for child in machine.children():
             assert child.params is not None
-            root, memcg = child.params.root, child.params.memcg
+            root, memcg, owner = child.params.root, child.params.memcg, child.params.charged
             if root.tombstone is not None:
                 _wrong(f"{child.name} is there, and its root was freed", "child outlives its root", child)
-            if memcg.tombstone is not None:
+            if owner is not None and owner.tombstone is not None:
                 _wrong(f"{child.name} is there, and its memcg was freed", "child outlives its memcg", child)
             if (root, memcg) in children:
                 raise KernelBug(
@@ -58,7 +58,7 @@ class DebugList(Checker):
             children[root, memcg] = child
 
     def _slots(self, root: KmemCache) -> None:
-        for child in root.memcg_caches.values():
+        for child in root.slots.values():
             if child.tombstone is not None:
                 _wrong(f"a slot of {root.name} points to {child.name}, which was freed", "slot of a freed child", root)
 
@@ -68,7 +68,7 @@ class DebugList(Checker):
                 _wrong(f"{child.name} was freed and is on the list of {memcg.name}", "freed child on a list", memcg)
             assert child.params is not None
             root = child.params.root
-            if root.tombstone is None and root.memcg_caches.get(memcg.id) is not child:
+            if root.tombstone is None and root.slots.get(memcg.id) is not child:
                 _wrong(
                     f"{child.name} is on the list of {memcg.name}, and its slot does not point to it",
                     "listed child without its slot",

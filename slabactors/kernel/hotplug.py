@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.actors import Actor, operation
-from slabactors.kernel.locking import down_write
+from slabactors.kernel.locking import down_read, down_write
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -63,7 +63,7 @@ async def get_online_cpus(cpu: Cpu) -> None:
     Deviation: the task that plugs a CPU, for which this does nothing up to 4.12, must not call it.
     """
     if cpu.machine.config.hotplug:
-        await cpu.machine.cpu_hotplug.down_read()
+        await down_read(cpu.machine.cpu_hotplug)
 
 
 async def put_online_cpus(cpu: Cpu) -> None:
@@ -130,7 +130,7 @@ async def get_online_mems(cpu: Cpu) -> None:
     Models get_online_mems() (mm/memory_hotplug.c, v3.16).
     """
     if cpu.machine.config.hotplug:
-        await cpu.machine.mem_hotplug.down_read()
+        await down_read(cpu.machine.mem_hotplug)
 
 
 async def put_online_mems(cpu: Cpu) -> None:

@@ -10,7 +10,16 @@ from slabactors.errors import KernelBug, Kind
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
 
-__all__ = ["Mutex", "RwSem", "SpinLock", "down_write", "member_of", "spin_lock_irqsave", "spin_unlock_irqrestore"]
+__all__ = [
+    "Mutex",
+    "RwSem",
+    "SpinLock",
+    "down_read",
+    "down_write",
+    "member_of",
+    "spin_lock_irqsave",
+    "spin_unlock_irqrestore",
+]
 
 _NEVER_OUT: Final = 1 << 30
 """What a count of readers is said to have left on it: putting the last one is a step like the others."""
@@ -148,6 +157,19 @@ class RwSem(Actor):
         """``down_read()``: returns once no writer has it, or, of a fair one, waits for it.  Sleeps."""
         self.readers += 1
 
+    @operation(
+        guard=_readable,
+        writes="readers",
+        reads="writer",
+        shares=True,
+        recursive=True,
+        sleeps=True,
+        narrow=[CountsDown("readers", _plenty, _one, reads="writer")],
+    )
+    def down_read_recursive(self) -> None:
+        """``down_read()`` of one that is not fair: for lockdep it is another lock than one that writers hold up."""
+        self.readers += 1
+
     @operation(writes="readers", releases=True, narrow=[CountsDown("readers", _plenty, _one)])
     def up_read(self) -> None:
         """``up_read()``.
@@ -178,6 +200,11 @@ class RwSem(Actor):
     def up_write(self) -> None:
         """``up_write()``."""
         self.writing = False
+
+
+async def down_read(sem: RwSem) -> None:
+    """Take a semaphore for reading.  Sleeps.  Models down_read() (kernel/rwsem.c, v3.8)."""
+    await (sem.down_read() if sem.fair else sem.down_read_recursive())
 
 
 async def down_write(sem: RwSem) -> None:

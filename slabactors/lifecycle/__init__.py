@@ -16,11 +16,16 @@ from slabactors.lifecycle.mutants import (
 )
 from slabactors.lifecycle.pre_patch import PrePatch
 from slabactors.lifecycle.repaired import Repaired
+from slabactors.lifecycle.v3 import V3
 from slabactors.lifecycle.v3_8 import V38
+from slabactors.lifecycle.v3_9 import V39
 from slabactors.lifecycle.v3_10 import V310
+from slabactors.lifecycle.v3_11 import V311
 from slabactors.lifecycle.v3_14 import V314
+from slabactors.lifecycle.v3_15 import V315
 from slabactors.lifecycle.v3_16 import V316
 from slabactors.lifecycle.v3_19 import V319
+from slabactors.lifecycle.v4 import V4
 from slabactors.lifecycle.v4_0 import V40
 from slabactors.lifecycle.v4_4 import V44
 from slabactors.lifecycle.v4_11 import V411
@@ -31,6 +36,7 @@ from slabactors.lifecycle.v5_4 import V54
 from slabactors.lifecycle.v5_5 import V55
 from slabactors.lifecycle.v5_8 import V58, V58Stable
 from slabactors.lifecycle.v5_9 import V59
+from slabactors.lifecycle.v6 import V6
 from slabactors.lifecycle.verify_dead import VerifyDead
 
 LIFECYCLES: dict[str, type[Lifecycle]] = {
@@ -38,10 +44,16 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
     for cls in (
         PrePatch,
         VerifyDead,
+        V3,
+        V4,
         V5,
+        V6,
         V38,
+        V39,
         V310,
+        V311,
         V314,
+        V315,
         V316,
         V319,
         V40,

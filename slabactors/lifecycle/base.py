@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from slabactors.kernel.workqueue import WorkFunction, WorkqueueSpec
 from slabactors.mm import memcontrol, slab_common
+from slabactors.mm.memcg_caches import Relocation, all_children
 from slabactors.mm.memcontrol import MemcgCacheParams
 from slabactors.mm.slab_common import try_destroy
 
@@ -37,9 +38,13 @@ class Lifecycle(ABC):
         publishes_early: the child is in the root's array before its page counter is set up (v5).
         publishes_locked: it gets there under ``slab_mutex``, not after that was given back (v5, 3.8).
         slot_outlives_list: a child is in the root's array before it is on the list of its memcg, and leaves the list
-            first, both under ``slab_mutex`` (3.14); before, it is the other way round.
+            first, both under ``slab_mutex``, which alone keeps two creators apart (3.14); before, it is the other way
+            round, and creators have a mutex of their own.
         puts_memcg_last: a child that was shut down gives back its memcg when it is done with it (3.10); 3.8 unlinks
             the child afterwards, under a mutex in the memcg.
+        hands_reference_on: a child keeps the reference of its group that was taken when its creation was queued (3.11).
+        params_hold_memcg: what a child knows of its group holds that until it is freed, and not as long only as the
+            child can be found (3.15).
         frees_memcg_by_work: whoever drops the last reference of a memcg leaves freeing it to a kworker.
         frees_memcg_by_rcu: a grace period passes before that, for those who use a memcg under RCU only (5.3).
         kmemcg_ids: groups have a number of their own in the arrays of their children, the smallest free one from 0
@@ -50,6 +55,12 @@ class Lifecycle(ABC):
         fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
         locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
         css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
+        adds_to_sysfs_unlocked: a new cache is added to sysfs without ``slab_mutex`` (to 3.14).
+        unlocks_for_sysfs: a cache that was shut down is taken out of sysfs without it (3.8).
+        relocation: how the array of a root becomes larger, where arrays move (`MachineConfig.memcg_caches_min`).
+        checks_root_params: who looks for children sees whether the root has an array (3.11).
+        inits_work_of_new_roots: the array of a new root is overwritten by a work that no root has (3.9 and 3.10).
+        inits_work_of_grown_roots: so is one that was made larger (3.9).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
@@ -66,9 +77,17 @@ class Lifecycle(ABC):
     publishes_locked: ClassVar[bool] = True
     slot_outlives_list: ClassVar[bool] = False
     puts_memcg_last: ClassVar[bool] = True
+    hands_reference_on: ClassVar[bool] = False
+    params_hold_memcg: ClassVar[bool] = False
     frees_memcg_by_work: ClassVar[bool] = False
     frees_memcg_by_rcu: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
+    adds_to_sysfs_unlocked: ClassVar[bool] = True
+    unlocks_for_sysfs: ClassVar[bool] = False
+    relocation: ClassVar[Relocation] = Relocation.EMPTY_FIRST
+    checks_root_params: ClassVar[bool] = False
+    inits_work_of_new_roots: ClassVar[bool] = False
+    inits_work_of_grown_roots: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
@@ -104,8 +123,8 @@ class Lifecycle(ABC):
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """The destroy work of a child runs on a kworker."""
 
-    def new_state(self, machine: Machine) -> Any:
-        """What the generation has once a machine: actors that are no cache's and no group's.  See `Machine.state`."""
+    def new_statics(self, machine: Machine) -> Any:
+        """What the generation has once a machine: actors that are no cache's and no group's.  See `Machine.statics`."""
         return None
 
     # -- what it makes of a child ----------------------------------------------------------------------------------
@@ -204,7 +223,7 @@ class Lifecycle(ABC):
         machine = cpu.machine
         complaint = None
         await machine.set_limit_mutex.lock()
-        children = await root.children()
+        children = await all_children(cpu, root)
         for child in children:
             complaint = await try_destroy(cpu, child) or complaint
         await machine.set_limit_mutex.unlock()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
 from slabactors.lifecycle.base import WithoutDestroyWork
+from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.memcontrol import mem_cgroup_put, new_child
 from slabactors.mm.slab_common import close, kmem_cache_shrink, try_destroy
+from slabactors.mm.slub_sysfs import sysfs_slab_add
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -32,6 +34,8 @@ class V316(WithoutDestroyWork):
     frees_memcg_by_work = True
     kmemcg_ids = True
     locks_memory_hotplug = True
+    adds_to_sysfs_unlocked = False
+    relocation = Relocation.NEVER
 
     async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
         """A child counts its pages, and holds its group."""
@@ -48,6 +52,8 @@ class V316(WithoutDestroyWork):
             await hold_hotplug(cpu)
             await machine.slab_mutex.lock()
             child = await new_child(machine, root, memcg)
+            await sysfs_slab_add(cpu, child)
+            machine.list_new(child)
             await machine.slab_mutex.unlock()
             await release_hotplug(cpu)
             await self.register_cache(cpu, child)

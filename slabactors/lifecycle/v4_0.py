@@ -16,6 +16,7 @@ from slabactors.mm.memcontrol import (
     new_child,
 )
 from slabactors.mm.slab_common import close, kmem_cache_shrink
+from slabactors.mm.slub_sysfs import sysfs_slab_add
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -64,6 +65,8 @@ class V40(V319):
                 child = existing
             else:
                 child = await new_child(machine, root, memcg)
+                await sysfs_slab_add(cpu, child)
+                machine.list_new(child)
                 await self.register_cache(cpu, child)
                 await root.link_child(child)
                 await root.publish(memcg.id, child)

@@ -72,7 +72,7 @@ class V411(V44):
     creation_workqueue = MEMCG_KMEM_CACHE_WQ
     workqueues = (WorkqueueSpec(MEMCG_KMEM_CACHE_WQ, 1),)
 
-    def new_state(self, machine: Machine) -> RcuDestroyed:
+    def new_statics(self, machine: Machine) -> RcuDestroyed:
         """The list of caches that wait for RCU callbacks."""
         return RcuDestroyed(machine, self.slab_caches_to_rcu_destroy_workfn)
 
@@ -126,14 +126,14 @@ class V411(V44):
     async def destroy_after_rcu(self, cpu: Cpu, cache: KmemCache) -> None:
         """``schedule_work(&slab_caches_to_rcu_destroy_work)``: one work for all caches on that list."""
         machine = cpu.machine
-        await machine.state.add(cache)
-        await queue_work(cpu, machine.system_wq, machine.state.work)
+        await machine.statics.add(cache)
+        await queue_work(cpu, machine.system_wq, machine.statics.work)
 
     async def slab_caches_to_rcu_destroy_workfn(self, cpu: Cpu) -> None:
         """Take the list under slab_mutex, wait for the callbacks that give slabs back, then release all of them."""
         machine = cpu.machine
         await machine.slab_mutex.lock()
-        caches = await machine.state.take()
+        caches = await machine.statics.take()
         await machine.slab_mutex.unlock()
         if caches:
             await rcu_barrier(cpu)

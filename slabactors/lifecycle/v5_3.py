@@ -88,7 +88,7 @@ class V53(V418):
     frees_memcg_by_rcu = True
     reparents = True
 
-    def new_state(self, machine: Machine) -> MachineWide:
+    def new_statics(self, machine: Machine) -> MachineWide:
         """The list of caches that wait for RCU callbacks, and the lock."""
         return MachineWide(machine, self.slab_caches_to_rcu_destroy_workfn)
 
@@ -293,7 +293,7 @@ class V53(V418):
 
 
 def _wide(machine: Machine) -> MachineWide:
-    return cast("MachineWide", machine.state)
+    return cast("MachineWide", machine.statics)
 
 
 def _counted(child: KmemCache) -> CountedParams:

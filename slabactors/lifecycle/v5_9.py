@@ -9,8 +9,10 @@ from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
 from slabactors.kernel.workqueue import Work, flush_work, queue_work
 from slabactors.lifecycle.base import WithoutDestroyWork
+from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup, mem_cgroup_free, new_child
 from slabactors.mm.slab_common import close, create_or_merge
+from slabactors.mm.slub_sysfs import sysfs_slab_add
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -39,8 +41,10 @@ class V59(WithoutDestroyWork):
     counts_pages = False
     kmem_pins_memcg = False
     charges_pages = False
+    adds_to_sysfs_unlocked = False
+    relocation = Relocation.NEVER
 
-    def new_state(self, machine: Machine) -> MemCgroup:
+    def new_statics(self, machine: Machine) -> MemCgroup:
         """The root of all groups, whose the shared children are said to be."""
         return MemCgroup("/", machine.clock, machine.debugobjects)
 
@@ -70,7 +74,7 @@ class V59(WithoutDestroyWork):
 
     async def memcg_kmem_cache_create_func(self, root: KmemCache, cpu: Cpu) -> None:
         """``memcg_kmem_cache_create_func()``, by a kworker."""
-        await self.create_child(cpu, root, cpu.machine.state)
+        await self.create_child(cpu, root, cpu.machine.statics)
 
     async def create_child(self, cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
         """``memcg_create_kmem_cache()``: the one child of a root, whoever asks first."""
@@ -79,7 +83,9 @@ class V59(WithoutDestroyWork):
         await machine.slab_mutex.lock()
         child = await root.read_slot(SHARED)
         if child is None:
-            child = await new_child(machine, root, machine.state)
+            child = await new_child(machine, root, machine.statics)
+            await sysfs_slab_add(cpu, child)
+            machine.list_new(child)
             await root.publish(SHARED, child)
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)

@@ -15,7 +15,9 @@ from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.locking import Mutex
 from slabactors.kernel.rcu import call_rcu
 from slabactors.kernel.workqueue import Work, queue_work
+from slabactors.mm.memcg_caches import cache_from_memcg, clear_slot, memcg_update_all_caches, set_slot
 from slabactors.mm.page_alloc import PAGE_SIZE
+from slabactors.mm.slub_sysfs import sysfs_slab_add
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -180,6 +182,7 @@ class MemCgroup(Actor):
         limit: of kernel memory, in bytes; None for none.
         usage: bytes of kernel memory charged.
         cgroups: who gets the number back when the group is freed; None when it is not given back.
+        static_key: who counts the groups that are accounted, where arrays of children move.
         css: whose references keep the group, where the lifecycle has those; `references` are not used then.
     """
 
@@ -192,6 +195,7 @@ class MemCgroup(Actor):
         self.id = -1
         self.active = False
         self.cgroups: Cgroups | None = None
+        self.static_key: Cgroups | None = None
         self.limit: int | None = None
         self.usage = 0
         self.max_usage = 0
@@ -375,6 +379,33 @@ class Cgroups(Actor):
         self.made = 0
         self.limited: list[int] = []
         """Numbers of groups with kernel memory accounting, where these have numbers of their own."""
+        self.accounted = 0
+        self.slots = 0
+
+    @operation(writes="accounted")
+    def enable_kmem(self) -> None:
+        """``static_key_slow_inc(&memcg_kmem_enabled_key)``: kernel memory of one more group is accounted."""
+        self.accounted += 1
+
+    @operation(writes="accounted")
+    def disable_kmem(self) -> None:
+        """``static_key_slow_dec(&memcg_kmem_enabled_key)``: such a group has been freed."""
+        self.accounted -= 1
+
+    @operation(reads="accounted")
+    def kmem_enabled(self) -> bool:
+        """``memcg_kmem_enabled()``: kernel memory of any group is accounted."""
+        return self.accounted > 0
+
+    @operation(reads="array_size")
+    def array_size(self) -> int:
+        """``memcg_limited_groups_array_size``: slots of every root's array; it never becomes smaller."""
+        return self.slots
+
+    @operation(writes="array_size")
+    def update_array_size(self, slots: int) -> None:
+        """``memcg_update_array_size()``: the arrays have so many slots from here on."""
+        self.slots = slots
 
     @operation(writes="css_ids")
     def new_id(self, group: str) -> int:
@@ -419,8 +450,13 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     machine = cpu.machine
     memcg = MemCgroup(name, machine.clock, machine.debugobjects)
     if accounted:
-        number, cgroups = await _number(machine, memcg)
+        moving = machine.arrays_move
+        if moving:
+            await machine.set_limit_mutex.lock()
+        number, cgroups = await _number(cpu, memcg)
         memcg.account(number, limit, cgroups, pinned=machine.lifecycle.kmem_pins_memcg)
+        if moving:
+            await machine.set_limit_mutex.unlock()
     if machine.lifecycle.css is not None:
         hooks = _MemcgHooks(machine, memcg)
         memcg.css = await css_create(cpu, f"{memcg.name}.css", hooks, memcg, machine.lifecycle.css)
@@ -444,12 +480,21 @@ class _MemcgHooks:
         await self.machine.lifecycle.css_free(cpu, self.memcg)
 
 
-async def _number(machine: Machine, memcg: MemCgroup) -> tuple[int, Cgroups | None]:
-    """The index that a group's children get, and who gets it back when the group is freed."""
+async def _number(cpu: Cpu, memcg: MemCgroup) -> tuple[int, Cgroups | None]:
+    """The index that a group's children get, and who gets it back when the group is freed.
+
+    Where arrays move, every root has room for it from here on.  Models memcg_update_cache_sizes() (mm/memcontrol.c,
+    v3.8).
+    """
+    machine = cpu.machine
     cgroups = machine.cgroups
-    if machine.lifecycle.kmemcg_ids:
-        return await cgroups.reserve_id(memcg.label), cgroups
-    return await cgroups.new_id(memcg.label), None
+    own = machine.lifecycle.kmemcg_ids
+    number = await (cgroups.reserve_id(memcg.label) if own else cgroups.new_id(memcg.label))
+    if machine.arrays_move:
+        await memcg_update_all_caches(cpu, number + 1)
+        await cgroups.enable_kmem()
+        memcg.static_key = cgroups
+    return number, cgroups if own else None
 
 
 async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None) -> bool:
@@ -473,7 +518,7 @@ async def memcg_update_kmem_limit(cpu: Cpu, memcg: MemCgroup, limit: int | None)
     else:
         done = True
         if limit is not None:
-            number, cgroups = await _number(machine, memcg)
+            number, cgroups = await _number(cpu, memcg)
             await memcg.activate(number, limit, cgroups, machine.lifecycle.kmem_pins_memcg)
     await machine.set_limit_mutex.unlock()
     return done
@@ -509,6 +554,8 @@ async def mem_cgroup_free(memcg: MemCgroup, *, with_id: bool = True) -> None:
         memcg: the group.
         with_id: it still has its number; from 4.0 on that went back when the group went offline.
     """
+    if memcg.static_key is not None:
+        await memcg.static_key.disable_kmem()
     if with_id and memcg.cgroups is not None:
         await memcg.cgroups.release_id(memcg.id)
     await memcg.free()
@@ -541,7 +588,7 @@ async def memcg_kmem_get_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup, *, m
     """
     if not memcg.active:
         return root
-    child = await root.read_slot(memcg.id)
+    child = await cache_from_memcg(cpu, root, memcg.id)
     if child is not None:
         return child
     if may_sleep and cpu.machine.lifecycle.creates_in_place:
@@ -567,8 +614,9 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
     )
 
     async def memcg_create_cache_work_func(cpu: Cpu) -> None:
-        await memcg_create_kmem_cache(cpu, root, memcg)
-        await mem_cgroup_put(cpu, memcg)
+        await machine.lifecycle.create_child(cpu, root, memcg)
+        if not machine.lifecycle.hands_reference_on:
+            await mem_cgroup_put(cpu, memcg)
 
     await request.init(memcg_create_cache_work_func)
     await queue_work(cpu, machine.workqueue(machine.lifecycle.creation_workqueue), request)
@@ -582,86 +630,125 @@ async def memcg_create_kmem_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -
     Returns:
         The child, or the root where the generation refuses to make one.
     """
+    if cpu.machine.lifecycle.hands_reference_on:
+        await memcg.get()
     return await cpu.machine.lifecycle.create_child(cpu, root, memcg)
 
 
 async def kmem_cache_create_memcg(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
     """What `memcg_create_kmem_cache` is up to 3.15.  Sleeps.
 
-    Models memcg_create_kmem_cache() and kmem_cache_create_memcg() (mm/memcontrol.c, mm/slab_common.c, v3.8); in v5 and
-    3.8 nothing here looks whether the memcg is still online.
+    Models memcg_create_kmem_cache() and kmem_cache_create_memcg() (mm/memcontrol.c, mm/slab_common.c, v3.8); up to 3.15
+    nothing here looks whether the memcg is still online.
     """
     machine = cpu.machine
+    lifecycle = machine.lifecycle
+    if lifecycle.slot_outlives_list:
+        return await create_under_slab_mutex(cpu, root, memcg)
     await machine.memcg_cache_mutex.lock()
-    existing = await root.read_slot(memcg.id)
+    existing = await cache_from_memcg(cpu, root, memcg.id)
     if existing is not None:
+        if lifecycle.hands_reference_on:
+            await mem_cgroup_put(cpu, memcg)
         await machine.memcg_cache_mutex.unlock()
         return existing
     await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
-    if machine.lifecycle.creation_checks_online and not await memcg.is_online():
+    if lifecycle.creation_checks_online and not await memcg.is_online():
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
         await machine.memcg_cache_mutex.unlock()
         return root
     child = await new_child(machine, root, memcg)
     assert child.params is not None
-    await machine.lifecycle.register_cache(cpu, child)
-    if machine.lifecycle.slot_outlives_list:
-        await child.params.init_nr_pages()
-        await memcg_register_cache(child.params)
-        await machine.slab_mutex.unlock()
-        await release_hotplug(cpu)
-        await machine.memcg_cache_mutex.unlock()
-        return child
+    await lifecycle.register_cache(cpu, child)
+    await sysfs_slab_add(cpu, child)
+    machine.list_new(child)
     await memcg.slab_caches_mutex.lock()
     await memcg.link(child)
     await memcg.slab_caches_mutex.unlock()
     # Window: on the memcg's list, and not in the root's array yet.
-    await memcg.get()
-    if machine.lifecycle.publishes_early:
+    if not lifecycle.hands_reference_on:
+        await memcg.get()
+    if lifecycle.publishes_early:
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
-        await root.publish(memcg.id, child)
+        await set_slot(cpu, root, memcg.id, child)
         # Window: allocations find the child before its page counter is set up.
         await child.params.init_nr_pages()
-    elif machine.lifecycle.publishes_locked:
+    elif lifecycle.publishes_locked:
         await child.params.init_nr_pages()
-        await root.publish(memcg.id, child)
+        await set_slot(cpu, root, memcg.id, child)
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
     else:
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
         await child.params.init_nr_pages()
-        await root.publish(memcg.id, child)
+        await set_slot(cpu, root, memcg.id, child)
     await machine.memcg_cache_mutex.unlock()
     return child
 
 
 async def new_child(machine: Machine, root: KmemCache, memcg: MemCgroup) -> KmemCache:
-    """A child that nobody can find yet, with structures for every node that has memory.  Under slab_mutex."""
-    child = machine.new_child(root, memcg)
+    """A child that is not on the list of caches yet, with structures for every node that has memory.
+
+    Under slab_mutex.
+    """
+    child = machine.new_child(root, memcg, listed=False)
     if machine.config.memoryless_nodes:
         machine.allocator.leave_out(child, await machine.node_states.for_each())
     return child
 
 
-async def memcg_register_cache(params: MemcgCacheParams) -> None:
+async def create_under_slab_mutex(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
+    """As `kmem_cache_create_memcg` is in 3.14 and 3.15: looked for, made and published under one mutex.  Sleeps.
+
+    Models kmem_cache_create_memcg() (mm/slab_common.c, v3.14 and v3.15).
+    """
+    machine = cpu.machine
+    lifecycle = machine.lifecycle
+    await hold_hotplug(cpu)
+    await machine.slab_mutex.lock()
+    existing = await cache_from_memcg(cpu, root, memcg.id)
+    if existing is not None:
+        await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
+        return existing
+    if lifecycle.creation_checks_online and not await memcg.is_online():
+        await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
+        return root
+    child = await new_child(machine, root, memcg)
+    assert child.params is not None
+    if lifecycle.params_hold_memcg:
+        await memcg.get()
+    await lifecycle.register_cache(cpu, child)
+    await sysfs_slab_add(cpu, child)
+    machine.list_new(child)
+    await child.params.init_nr_pages()
+    await memcg_register_cache(cpu, child.params)
+    await machine.slab_mutex.unlock()
+    await release_hotplug(cpu)
+    return child
+
+
+async def memcg_register_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
     """Let others find a child: through its slot, then through the list of its memcg.  Under slab_mutex.
 
     Models memcg_register_cache() (mm/memcontrol.c, v3.14).
     """
     memcg = params.memcg
-    await memcg.get()
-    await params.root.publish(memcg.id, params.cache)
+    if not cpu.machine.lifecycle.params_hold_memcg:
+        await memcg.get()
+    await set_slot(cpu, params.root, memcg.id, params.cache)
     await memcg.slab_caches_mutex.lock()
     await memcg.link(params.cache)
     await memcg.slab_caches_mutex.unlock()
 
 
 async def memcg_unregister_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
-    """Let nobody find a child that was shut down: the other way round.  Under slab_mutex.
+    """Let nobody find a child any more: the other way round.  Under slab_mutex.
 
     Models memcg_unregister_cache() (mm/memcontrol.c, v3.14).
     """
@@ -669,8 +756,9 @@ async def memcg_unregister_cache(cpu: Cpu, params: MemcgCacheParams) -> None:
     await memcg.slab_caches_mutex.lock()
     await memcg.unlink(params.cache)
     await memcg.slab_caches_mutex.unlock()
-    await params.root.clear_slot(memcg.id)
-    await mem_cgroup_put(cpu, memcg)
+    await clear_slot(cpu, params.root, memcg.id)
+    if not cpu.machine.lifecycle.params_hold_memcg:
+        await mem_cgroup_put(cpu, memcg)
 
 
 async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:
@@ -682,7 +770,7 @@ async def memcg_release_cache(cpu: Cpu, cache: KmemCache) -> None:
     assert params is not None
     memcg = params.memcg
     last = cpu.machine.lifecycle.puts_memcg_last
-    await params.root.clear_slot(memcg.id)
+    await clear_slot(cpu, params.root, memcg.id)
     # Window: on the memcg's list, and not in the root's array any more.
     if not last:
         await mem_cgroup_put(cpu, memcg)

@@ -10,19 +10,23 @@ from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
 from slabactors.mm.allocator import CacheSpec
+from slabactors.mm.memcg_caches import alloc_root_params, free_root_params
 from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
+from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
+    from slabactors.kernel.sysfs import SysfsDirent
     from slabactors.kernel.workqueue import Work
     from slabactors.machine import Machine
     from slabactors.mm.allocator import Geometry
+    from slabactors.mm.memcg_caches import MemcgCaches
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_array import ArrayCache
     from slabactors.mm.slab_lists import KmemList3
     from slabactors.mm.slab_page import SlabObject
     from slabactors.mm.slub_cpu import KmemCacheCpu
-    from slabactors.mm.slub_node import KmemCacheNode
+    from slabactors.mm.slub_node import CacheStructures, KmemCacheNode
 
 __all__ = [
     "KmemCache",
@@ -53,6 +57,8 @@ class KmemCache(Actor):
         self.geometry = geometry
         self.root = root
         self.params: MemcgCacheParams | None = None
+        self.structures: CacheStructures | None = None
+        """SLUB: what holds the next two, where shutting the cache down frees them."""
         self.cpu_slabs: list[KmemCacheCpu] = []
         """SLUB: one for each CPU."""
         self.nodes: list[KmemCacheNode] = []
@@ -61,15 +67,28 @@ class KmemCache(Actor):
         """SLAB: one for each CPU."""
         self.nodelists: list[KmemList3] = []
         """SLAB: one for each memory node."""
+        self.dirent: SysfsDirent | None = None
+        """Its directory in /sys/kernel/slab, where the machine has sysfs and the cache was added to it."""
         self.refcount = 1
         self.creation: Work | None = None
         """Of a root of 5.9: what creates its child."""
         self.memcg_caches: dict[int, KmemCache] = {}
+        """Children by their slots, where the array cannot move."""
+        self.array_moves = False
+        """Children are in `array`, which is replaced when it is too small: see `slabactors.mm.memcg_caches`."""
+        self.array: MemcgCaches | None = None
         self.dying = False
         """Of a root, from 4.18 on: it is being destroyed."""
-        self.all_children: list[KmemCache] = []
+        self.siblings: list[KmemCache] = []
         """Of a root, from 4.0 on: also those that are in no slot any more; newest first."""
         self.published = 0
+
+    @property
+    def slots(self) -> dict[int, KmemCache]:
+        """Children by their slots.  For reports and checkers."""
+        if not self.array_moves:
+            return self.memcg_caches
+        return self.array.slots if self.array is not None else {}
 
     @operation(reads="memcg_caches")
     def read_slot(self, memcg_id: int) -> KmemCache | None:
@@ -81,6 +100,16 @@ class KmemCache(Actor):
 
     def _bare(self) -> bool:
         return not self.memcg_caches
+
+    @operation(reads="array")
+    def load_array(self) -> MemcgCaches | None:
+        """``root->memcg_params``: NULL for a root that was made when no kernel memory was accounted."""
+        return self.array
+
+    @operation(writes="array")
+    def assign_array(self, array: MemcgCaches) -> None:
+        """``root->memcg_params = params``."""
+        self.array = array
 
     @operation(writes="geometry")
     def tune(self, changes: dict[str, int]) -> None:
@@ -144,17 +173,17 @@ class KmemCache(Actor):
     @operation(writes="children")
     def link_child(self, child: KmemCache) -> None:
         """``list_add(&s->memcg_params.list, &root->memcg_params.list)``."""
-        self.all_children.insert(0, child)
+        self.siblings.insert(0, child)
 
     @operation(writes="children")
     def unlink_child(self, child: KmemCache) -> None:
         """``list_del(&s->memcg_params.list)``."""
-        self.all_children.remove(child)
+        self.siblings.remove(child)
 
     @operation(reads="children")
     def linked_children(self) -> list[KmemCache]:
         """``for_each_memcg_cache()``: every child that was not shut down, newest first."""
-        return list(self.all_children)
+        return list(self.siblings)
 
     @operation(writes="dying")
     def set_dying(self, dying: bool = True) -> None:
@@ -242,12 +271,15 @@ async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
     await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     cache = await find_mergeable(machine, spec)
-    if cache is not None:
-        await cache.add_name()
-    else:
-        cache = machine.new_cache(name, spec)
+    if cache is None:
+        cache = machine.new_cache(name, spec, listed=False)
         if machine.config.memoryless_nodes:
             machine.allocator.leave_out(cache, await machine.node_states.for_each())
+        await alloc_root_params(cpu, cache)
+        await sysfs_slab_add(cpu, cache)
+        machine.list_new(cache)
+    else:
+        await cache.add_name()
     await machine.slab_mutex.unlock()
     await release_hotplug(cpu)
     return cache
@@ -377,11 +409,16 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
     machine.slab_caches.remove(cache)
     objects_remain = await close(cpu, cache)
     if objects_remain is not None:
-        machine.list_again(cache)
-        await machine.slab_mutex.unlock()
+        await list_again(cpu, cache)
         await release_hotplug(cpu)
-        machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
         return complaint or objects_remain
+    if cache.dirent is not None:
+        if machine.lifecycle.unlocks_for_sysfs:
+            await machine.slab_mutex.unlock()
+            await sysfs_slab_remove(cache)
+            await machine.slab_mutex.lock()
+        else:
+            await sysfs_slab_remove(cache)
     params = cache.params
     withdrawn = machine.lifecycle.slot_outlives_list
     if params is not None and withdrawn:
@@ -394,10 +431,20 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
         await params.free()
     elif params is not None:
         await memcg_release_cache(cpu, cache)
+    else:
+        await free_root_params(cache)
     await cache.free()
     await release_hotplug(cpu)
     machine.note_destroyed(cache)
     return complaint
+
+
+async def list_again(cpu: Cpu, cache: KmemCache) -> None:
+    """A cache that could not be shut down goes on, as the newest of the list.  Gives slab_mutex back."""
+    machine = cpu.machine
+    machine.list_again(cache)
+    await machine.slab_mutex.unlock()
+    machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
 
 
 async def close(cpu: Cpu, cache: KmemCache) -> str | None:

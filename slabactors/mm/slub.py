@@ -20,7 +20,7 @@ from slabactors.mm.page_alloc import alloc_pages
 from slabactors.mm.slab_page import SlabObject
 from slabactors.mm.slub_bulk import one_slab_from_the_end
 from slabactors.mm.slub_cpu import KmemCacheCpu
-from slabactors.mm.slub_node import KmemCacheNode
+from slabactors.mm.slub_node import CacheStructures, KmemCacheNode
 from slabactors.mm.slub_policy import Flush, Pull, ShrinkOrder, SlubPolicy
 from slabactors.mm.slub_sizes import SlubGeometry, geometry
 from slabactors.mm.slub_slab import Freed, Slab
@@ -52,6 +52,8 @@ class Slub(Allocator):
     def build(self, machine: Machine, cache: KmemCache) -> None:
         """Give a new cache its per-CPU and per-node structures.  It owns no slab yet."""
         shape = _shape(cache)
+        if machine.config.shutdown_frees_nodes:
+            cache.structures = CacheStructures(cache)
         cache.cpu_slabs = [KmemCacheCpu(cpu.name, cache, shape, self.policy) for cpu in machine.cpus]
         cache.nodes = [KmemCacheNode(node, cache, shape, self.policy) for node in range(machine.config.nodes)]
 
@@ -550,6 +552,8 @@ class Slub(Allocator):
                     f"Objects remaining in {cache.name} on {self.policy.close_function}: slabs left: {left}",
                     clause="destroy of a cache with objects",
                 )
+        if cache.structures is not None:
+            await cache.structures.free()
 
     async def _free_partial(self, cpu: Cpu, cache: KmemCache, node: KmemCacheNode) -> None:
         """Discard the empty slabs of a node's list.  Models free_partial() (mm/slub.c, v3.8 and v6.1)."""

@@ -40,7 +40,7 @@ class KmemCacheCpu(Actor):
     role = "kmem_cache_cpu"
 
     def __init__(self, cpu: str, cache: KmemCache, shape: SlubGeometry, policy: SlubPolicy) -> None:
-        super().__init__(f"{cpu}/{cache.name}", cache)
+        super().__init__(f"{cpu}/{cache.name}", cache.structures or cache)
         self.limit = policy.cpu_partial_limit
         self.drains_before_it_puts = policy.drains_before_it_puts
         self.order = shape.order

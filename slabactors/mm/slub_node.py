@@ -17,6 +17,23 @@ SHRINK_PROMOTE_MAX = 32
 """A shrink of 6.1 brings slabs with up to so many free objects to the front."""
 
 
+class CacheStructures(Actor):
+    """``s->cpu_slab`` and ``s->node[]``: memory that goes before the cache does.
+
+    Args:
+        cache: whose structures.
+    """
+
+    role = "cache_structures"
+
+    def __init__(self, cache: KmemCache) -> None:
+        super().__init__(f"{cache.name}.structures")
+
+    @operation(frees=True)
+    def free(self) -> None:
+        """``free_percpu(s->cpu_slab)``, ``free_kmem_cache_nodes(s)``."""
+
+
 class KmemCacheNode(Actor):
     """``struct kmem_cache_node``: the node's partial list under its list_lock, and counters that need no lock."""
 
@@ -25,7 +42,7 @@ class KmemCacheNode(Actor):
     lock_class = "kmem_cache_node.list_lock"
 
     def __init__(self, node: int, cache: KmemCache, shape: SlubGeometry, policy: SlubPolicy) -> None:
-        super().__init__(f"node{node}/{cache.name}", cache)
+        super().__init__(f"node{node}/{cache.name}", cache.structures or cache)
         self.policy = policy
         self.min_partial = shape.min_partial
         self.keeps_none = False

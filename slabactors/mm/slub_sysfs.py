@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
+from slabactors.kernel.sysfs import SysfsDirent, sysfs_remove
+from slabactors.mm.memcg_caches import children_of
 from slabactors.mm.slub_policy import CpuSlabs, SlubPolicy, cpu_partial_slabs
 from slabactors.mm.slub_sizes import SlubGeometry, objects_of_order
 
@@ -184,13 +186,19 @@ async def store(allocator: Slub, cpu: Cpu, cache: KmemCache, name: str, value: s
     Raises:
         ValueError: the kernel refuses it.
     """
+    # Who writes keeps the directory by its name, not the cache.
+    dirent = cache.dirent
+    if dirent is not None and not await dirent.get_active():
+        return
     await _store_one(allocator, cpu, cache, name, value)
     if allocator.policy.stores_for_children and cache.root is None:
         await cpu.machine.slab_mutex.lock()
-        children = await cache.children()
+        children = await children_of(cpu, cache)
         for child in children:
             await _store_one(allocator, cpu, child, name, value)
         await cpu.machine.slab_mutex.unlock()
+    if dirent is not None:
+        await dirent.put_active()
 
 
 async def _store_one(allocator: Slub, cpu: Cpu, cache: KmemCache, name: str, value: str | int) -> None:
@@ -247,3 +255,31 @@ def _parsed(name: str, value: str | int) -> int:
     if not 0 <= number <= NUMBER_MAX:
         raise ValueError(f"{name} takes a number from 0 to {NUMBER_MAX}, not {number}")
     return number
+
+
+# -- directories that come and go -----------------------------------------------------------------------------------
+
+
+async def sysfs_slab_add(cpu: Cpu, cache: KmemCache) -> None:
+    """Give a new cache its directory, on a machine that has sysfs.  Under ``slab_mutex``, which 3.14 and before drop.
+
+    Models __kmem_cache_create() with sysfs_slab_add() (mm/slub.c, v3.8 and v3.15).
+    Deviation: without sysfs the mutex is not dropped, as nothing would be done meanwhile.
+    """
+    machine = cpu.machine
+    if not machine.config.sysfs:
+        return
+    if machine.lifecycle.adds_to_sysfs_unlocked:
+        await machine.slab_mutex.unlock()
+        # Window: the cache is neither listed nor published, and whoever looks for it may make another one.
+        await machine.slab_mutex.lock()
+    cache.dirent = SysfsDirent(f"/sys/kernel/slab/{cache.name}")
+
+
+async def sysfs_slab_remove(cache: KmemCache) -> None:
+    """Remove the directory of a cache: wait for who reads or writes its files.  Sleeps.
+
+    Models sysfs_slab_remove() (mm/slub.c, v3.8).
+    """
+    if cache.dirent is not None:
+        await sysfs_remove(cache.dirent)
