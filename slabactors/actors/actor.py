@@ -43,6 +43,7 @@ class Operation:
         clock: may read the clock or set the actor's deadline.
         acquires: takes a lock that the actor is.
         releases: gives it back.
+        shares: takes the lock as one of several that may have it.
         tries: takes the lock if the reply is true.
         nested: takes it while another lock of its class is held, and is meant to.
         waits_for: what it waits for as if it took a lock, given the actor and its own arguments.
@@ -50,7 +51,9 @@ class Operation:
         leaves: it has done that, and holds nothing of it.
         sleeps: must not be reached where nobody may sleep.
         parks: a path that waits here is at rest, not hung (an idle kworker).
-        locks: it has to do with locks; see `slabactors.actors.locks`.
+        locks: it has to do with locks, or with who may sleep; see `slabactors.actors.locks`.
+        excludes: it takes or gives back a lock that nobody else can have meanwhile.
+        only_locks: that is all that is special about it.
         plain: it has no guard, and does nothing but what its function does.
         stale: the kind of bug that it is when this operation reaches an object already freed.
         narrow: smaller footprints that it has in some states; the first one that applies is used.
@@ -60,6 +63,7 @@ class Operation:
         "acquires",
         "clock",
         "enters",
+        "excludes",
         "expression",
         "footprint",
         "frees",
@@ -70,10 +74,12 @@ class Operation:
         "name",
         "narrow",
         "nested",
+        "only_locks",
         "owner",
         "parks",
         "plain",
         "releases",
+        "shares",
         "sleeps",
         "special",
         "stale",
@@ -92,6 +98,7 @@ class Operation:
         clock: bool = False,
         acquires: bool = False,
         releases: bool = False,
+        shares: bool = False,
         tries: bool = False,
         nested: bool = False,
         waits_for: Callable[..., Actor] | None = None,
@@ -113,6 +120,7 @@ class Operation:
         self.clock = clock
         self.acquires = acquires
         self.releases = releases
+        self.shares = shares
         self.tries = tries
         self.nested = nested
         self.waits_for = waits_for
@@ -120,9 +128,11 @@ class Operation:
         self.leaves = leaves
         self.sleeps = sleeps
         self.parks = parks
-        self.locks = acquires or releases or tries or leaves or bool(enters or waits_for)
+        self.locks = acquires or releases or shares or tries or leaves or sleeps or bool(enters or waits_for)
+        self.excludes = acquires or releases
+        self.only_locks = self.locks and not frees and not clock
         self.special = frees or clock or self.locks
-        self.plain = guard is None and not self.special and not sleeps
+        self.plain = guard is None and not self.special
         self.stale = stale or (Kind.DOUBLE_FREE if frees else Kind.USE_AFTER_FREE)
 
     def reach_in(self, actor: Actor, args: tuple[Any, ...]) -> Reach:
@@ -170,6 +180,7 @@ def operation(
     clock: bool = False,
     acquires: bool = False,
     releases: bool = False,
+    shares: bool = False,
     tries: bool = False,
     nested: bool = False,
     waits_for: Callable[..., Actor] | None = None,
@@ -191,6 +202,7 @@ def operation(
     clock: bool = False,
     acquires: bool = False,
     releases: bool = False,
+    shares: bool = False,
     tries: bool = False,
     nested: bool = False,
     waits_for: Callable[..., Actor] | None = None,
@@ -213,6 +225,7 @@ def operation(
         acquires: takes the lock that the actor is; give it a guard.
         releases: gives that lock back.  Whoever took it does: what one path takes and another gives back (a semaphore,
             a completion) is no lock, and declares neither.
+        shares: takes it as a reader, beside others; ``releases`` gives it back.
         tries: takes the lock if the reply is true, and does not wait for it.
         nested: takes a lock while another of its class is held, and is meant to: ``mutex_lock_nested()``.
         waits_for: given the actor and the arguments, what is waited for as if a lock were taken and given back at once.
@@ -236,6 +249,7 @@ def operation(
             clock=clock,
             acquires=acquires,
             releases=releases,
+            shares=shares,
             tries=tries,
             nested=nested,
             waits_for=waits_for,
@@ -305,7 +319,7 @@ class Actor:
     ordered: ClassVar[bool] = True
     """As a lock: others wait for it, so it matters in which order it and others are taken; interrupts that are off have
     no order."""
-    lock_class: str = ""
+    lock_class: str = "Actor"
     """As a lock: what lockdep calls it and all that are used alike; the role unless given."""
 
     tombstone: Tombstone | None = None
@@ -339,6 +353,8 @@ class Actor:
         super().__init_subclass__()
         if "role" not in cls.__dict__:
             cls.role = cls.__name__
+        if "lock_class" not in cls.__dict__:
+            cls.lock_class = cls.role
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -18,7 +18,9 @@ class Mutex(Actor):
 
     def __init__(self, name: str, container: Actor | None = None, *, lock_class: str = "") -> None:
         super().__init__(name, container)
-        self.lock_class = lock_class or member_of(container, name)
+        if not lock_class:
+            lock_class = name if container is None else member_of(container, name)
+        self.lock_class = lock_class
         self.locked = False
 
     def _unlocked(self) -> bool:
@@ -51,6 +53,6 @@ class Mutex(Actor):
         self.locked = False
 
 
-def member_of(container: Actor | None, name: str) -> str:
+def member_of(container: Actor, name: str) -> str:
     """The class of what is embedded, of whichever object: the role of its container with the member's name."""
-    return name if container is None else f"{container.role}.{name.rpartition('.')[2]}"
+    return f"{container.role}.{name.rpartition('.')[2]}"

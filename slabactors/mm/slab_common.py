@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, CountsDown, Narrow, operation
+from slabactors.actors import Actor, CountsDown, Narrow, might_sleep, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcontrol import memcg_kmem_get_cache, memcg_release_cache, memcg_unregister_cache
@@ -200,7 +200,7 @@ async def kmem_cache_alloc(
     may_sleep: bool = True,
     node: int | None = None,
 ) -> SlabObject | None:
-    """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  Sleeps.
+    """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  May sleep.
 
     Models slab_alloc() (mm/slub.c, v3.8) with memcg_kmem_get_cache().
 
@@ -208,12 +208,15 @@ async def kmem_cache_alloc(
         cpu: where the task runs.
         cache: the root cache.
         memcg: the memcg of the task; none for a kernel thread.
-        may_sleep: the caller may sleep, so that a missing child can be created in place where the lifecycle does so.
+        may_sleep: the caller may sleep (GFP_KERNEL), so that a missing child can be created in place where the
+            lifecycle does so.
         node: the memory node that it must come from, as for kmem_cache_alloc_node(); None for any.
 
     Returns:
         The object, or None when the memcg's limit or the memory's end is reached.
     """
+    if may_sleep:
+        await might_sleep()
     if memcg is not None:
         cache = await memcg_kmem_get_cache(cpu, cache, memcg, may_sleep=may_sleep)
     # Window: nothing holds the child; it may be destroyed before the allocator touches it.
@@ -241,6 +244,7 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
     Returns:
         What the allocator's release returns: whether slabs are left, or 0 whatever is left.
     """
+    await might_sleep()
     return await cpu.machine.allocator.shrink(cpu, cache)
 
 

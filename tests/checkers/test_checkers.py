@@ -178,4 +178,6 @@ def test_hung_task_reports_who_waits_for_whom_holding_what():
     assert "down waits for mutex_lock() of slab_mutex, held by up" in deadlocks[0].message
     # In the other half it does not come to that, and lockdep says that it might have.
     assert len(bugs) == 40
-    assert {bug.clause for bug in bugs if bug not in deadlocks} == {"memcg_cache_mutex -> slab_mutex -> memcg_cache_mutex"}
+    assert {bug.clause for bug in bugs if bug not in deadlocks} == {
+        "memcg_cache_mutex -> slab_mutex -> memcg_cache_mutex"
+    }
