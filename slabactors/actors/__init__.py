@@ -14,7 +14,9 @@ from slabactors.actors.actor import (
 from slabactors.actors.footprint import CountsDown, Narrow
 from slabactors.actors.locks import Locks
 from slabactors.actors.path import (
+    MIGHT_SLEEP,
     Choose,
+    Interrupt,
     Join,
     MightSleep,
     Parallel,
@@ -36,10 +38,12 @@ from slabactors.actors.path import (
 )
 
 __all__ = [
+    "MIGHT_SLEEP",
     "Actor",
     "Choose",
     "Clock",
     "CountsDown",
+    "Interrupt",
     "Join",
     "Locks",
     "Message",

@@ -43,7 +43,7 @@ class Operation:
         clock: may read the clock or set the actor's deadline.
         acquires: takes a lock that the actor is.
         releases: gives it back.
-        shares: takes a lock that others may have as well.
+        shares: takes the lock as one of several that may have it.
         recursive: who shares it waits for nobody who waits to have it alone.
         tries: takes the lock if the reply is true.
         nested: takes it while another lock of its class is held, and is meant to.
@@ -52,7 +52,9 @@ class Operation:
         leaves: it has done that, and holds nothing of it.
         sleeps: must not be reached where nobody may sleep.
         parks: a path that waits here is at rest, not hung (an idle kworker).
-        locks: it has to do with locks; see `slabactors.actors.locks`.
+        locks: it has to do with locks, or with who may sleep; see `slabactors.actors.locks`.
+        excludes: it takes or gives back a lock that nobody else can have meanwhile.
+        only_locks: that is all that is special about it.
         plain: it has no guard, and does nothing but what its function does.
         stale: the kind of bug that it is when this operation reaches an object already freed.
         narrow: smaller footprints that it has in some states; the first one that applies is used.
@@ -62,6 +64,7 @@ class Operation:
         "acquires",
         "clock",
         "enters",
+        "excludes",
         "expression",
         "footprint",
         "frees",
@@ -72,6 +75,7 @@ class Operation:
         "name",
         "narrow",
         "nested",
+        "only_locks",
         "owner",
         "parks",
         "plain",
@@ -128,9 +132,11 @@ class Operation:
         self.leaves = leaves
         self.sleeps = sleeps
         self.parks = parks
-        self.locks = acquires or releases or shares or tries or leaves or bool(enters or waits_for)
+        self.locks = acquires or releases or shares or tries or leaves or sleeps or bool(enters or waits_for)
+        self.excludes = acquires or releases
+        self.only_locks = self.locks and not frees and not clock
         self.special = frees or clock or self.locks
-        self.plain = guard is None and not self.special and not sleeps
+        self.plain = guard is None and not self.special
         self.stale = stale or (Kind.DOUBLE_FREE if frees else Kind.USE_AFTER_FREE)
 
     def reach_in(self, actor: Actor, args: tuple[Any, ...]) -> Reach:
@@ -225,7 +231,7 @@ def operation(
         acquires: takes the lock that the actor is; give it a guard.
         releases: gives that lock back.  Whoever took it does: what one path takes and another gives back (a semaphore,
             a completion) is no lock, and declares neither.
-        shares: takes a lock that the actor is and that others may have as well: ``down_read()``.
+        shares: takes it as a reader, beside others; ``releases`` gives it back.
         recursive: sharing it waits only for who has it alone, and not for who waits for that.
         tries: takes the lock if the reply is true, and does not wait for it.
         nested: takes a lock while another of its class is held, and is meant to: ``mutex_lock_nested()``.
@@ -321,7 +327,7 @@ class Actor:
     ordered: ClassVar[bool] = True
     """As a lock: others wait for it, so it matters in which order it and others are taken; interrupts that are off have
     no order."""
-    lock_class: str = ""
+    lock_class: str = "Actor"
     """As a lock: what lockdep calls it and all that are used alike; the role unless given."""
 
     tombstone: Tombstone | None = None
@@ -355,6 +361,8 @@ class Actor:
         super().__init_subclass__()
         if "role" not in cls.__dict__:
             cls.role = cls.__name__
+        if "lock_class" not in cls.__dict__:
+            cls.lock_class = cls.role
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from slabactors.actors.actor import Actor, Message, Operation
 from slabactors.errors import KernelBug, Kind
 
-__all__ = ["AT_LARGE", "LockState", "Locks", "circle", "class_of"]
+__all__ = ["AT_LARGE", "LockState", "Locks", "circle"]
 
 Edge = tuple[str, str]
 """Two classes of locks: the second was taken while the first was held."""
@@ -45,11 +45,6 @@ class Holder(Protocol):
     def request(self) -> Message:
         """What it asked for last."""
         ...
-
-
-def class_of(actor: Actor) -> str:
-    """The class that a lock belongs to."""
-    return actor.lock_class or actor.role
 
 
 class LockState:
@@ -79,27 +74,27 @@ class LockState:
             operation: what was delivered; when it only tries, it has got what it tried to take.
             actor: what it takes, gives back, enters, or waits for.
         """
-        key = operation, actor.lock_class or actor.role
+        key = operation, actor.lock_class
         known = self.following.get(key)
         if known is None:
             known = self.following[key] = self._learn(operation, actor)
         return known
 
     def _learn(self, operation: Operation, actor: Actor) -> LockState:
-        held, edges, name = self._locks, self.edges, class_of(actor)
+        held, edges, name = self._locks, self.edges, actor.lock_class
         if operation.recursive:
             name += SHARED
         takes = operation.acquires or operation.shares or operation.enters is not None
-        if actor.ordered and (takes or operation.waits_for is not None):
+        if actor.ordered and not operation.tries and (takes or operation.waits_for is not None):
             # One that only tries waits for nobody, so it ends no circle; what is taken after it comes after it all
             # the same.
             new = {(one, name) for one, _, ordered in held if ordered and not (operation.nested and one == name)}
             edges = edges | new
         if takes or operation.tries:
             held = (*held, (name, actor.atomic, actor.ordered))
-        elif operation.releases and name + SHARED in self.held:
-            held = tuple([one for one in held if one[0] != name + SHARED])
-        elif operation.releases and name in self.held:
+        elif operation.releases and (name in self.held or name + SHARED in self.held):
+            if name not in self.held:
+                name += SHARED
             last = len(held) - 1 - self.held[::-1].index(name)
             held = held[:last] + held[last + 1 :]
         elif operation.leaves and name in self.held:
@@ -123,7 +118,9 @@ def circle(edges: frozenset[Edge]) -> tuple[str, ...]:
     after: dict[str, list[str]] = {}
     for one, other in sorted(edges):
         after.setdefault(one, []).append(other)
-    following = {one: [taken for name in _in_hands(one) for taken in after.get(name, ())] for pair in edges for one in pair}
+    following = {
+        one: [taken for name in _in_hands(one) for taken in after.get(name, ())] for pair in edges for one in pair
+    }
     found = [way for start in sorted(following) if (way := _way_back(start, following))]
     return min(found, key=lambda way: (len(way), way), default=())
 
@@ -166,42 +163,54 @@ class Locks:
     Attributes:
         states: of the paths that have anything to do with locks, or must not sleep; also of those that are over.
         inside: what others may wait for that a path is doing, of those that do such a thing.
+        shared: what a path has had beside others; it still has what is among what it holds.
     """
 
-    __slots__ = ("inside", "states")
+    __slots__ = ("inside", "shared", "states")
 
     def __init__(self) -> None:
         self.states: dict[Any, LockState] = {}
         self.inside: dict[Any, tuple[Actor, ...]] = {}
+        self.shared: dict[Any, list[Actor]] = {}
 
     def begin(self, path: Any, context: str, inside: Actor | None) -> None:
         """A path starts that must not sleep, or inside something that others wait for."""
-        held = () if inside is None else ((class_of(inside), inside.atomic, inside.ordered),)
+        held = () if inside is None else ((inside.lock_class, inside.atomic, inside.ordered),)
         self.states[path] = _state(held, frozenset(), context)
         if inside is not None:
             self.inside[path] = (inside,)
 
     def step(self, path: Any, operation: Operation, actor: Actor, args: tuple[Any, ...], reply: Any) -> None:
-        """A path has taken a step that has to do with locks."""
+        """A path has taken a step that has to do with locks.
+
+        Raises:
+            KernelBug: ``sleep-in-atomic`` when it may have put the path to sleep that must not.
+        """
         states = self.states
         state = states.get(path, AT_LARGE)
-        if not operation.acquires and not operation.releases:
-            if operation.tries:
-                if not reply:
+        if not operation.excludes:
+            if operation.tries and not reply:
+                return
+            if operation.enters is not None:
+                entered = operation.enters(actor, reply)
+                if not entered:
                     return
-            elif operation.waits_for is not None:
-                actor = operation.waits_for(actor, *args)
+                self.inside[path] = entered
+                for one in entered[:-1]:
+                    state = state.after(operation, one)
+                actor = entered[-1]
             elif operation.leaves:
                 self.inside.pop(path, None)
-            elif operation.enters is not None:
-                self.inside[path] = entered = operation.enters(actor, reply)
-                for one in entered:
-                    state = state.after(operation, one)
-                states[path] = state
-                return
-        # As `LockState.after`, without its call: most of these steps are known.
-        known = state.following.get((operation, actor.lock_class or actor.role))
-        states[path] = state.after(operation, actor) if known is None else known
+            elif operation.waits_for is not None:
+                actor = operation.waits_for(actor, *args)
+            elif operation.shares:
+                self.shared.setdefault(path, []).append(actor)
+        try:  # as `LockState.after`, without its call: nearly all of these steps are known
+            states[path] = state.following[operation, actor.lock_class]
+        except KeyError:
+            if operation.sleeps:
+                self.may_sleep(path, operation, actor)
+            states[path] = state.after(operation, actor)
 
     def may_sleep(self, path: Any, operation: Operation | None = None, actor: Actor | None = None) -> None:
         """A path is about to do what may put it to sleep.
@@ -219,7 +228,7 @@ class Locks:
             return
         said = what = "might_sleep()"
         if operation is not None and actor is not None:
-            said, what = f"{operation.expression} of {actor.name}", f"{class_of(actor)}.{operation.name}"
+            said, what = f"{operation.expression} of {actor.name}", f"{actor.lock_class}.{operation.name}"
         holding = f", holding {', '.join(state.held)}" if state.held else ""
         raise KernelBug(
             Kind.SLEEP_IN_ATOMIC,
@@ -277,6 +286,15 @@ class Locks:
         """Who has what a path waits for."""
         operation, actor, args = path.request
         if operation.waits_for is None:
-            return [] if actor.holder is None else [actor.holder]
+            return self._users(actor) if actor.holder is None else [actor.holder]
         wanted = operation.waits_for(actor, *args)
-        return [one for one, inside in self.inside.items() if wanted in inside and not one.done]
+        return self._users(wanted)
+
+    def _users(self, wanted: Actor) -> list[Any]:
+        has = [*self.inside.items(), *self.shared.items()]
+        names = {wanted.lock_class, wanted.lock_class + SHARED}
+        return [
+            one
+            for one, those in has
+            if wanted in those and not one.done and not names.isdisjoint(self.states[one].held)
+        ]

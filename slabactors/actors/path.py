@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Coroutine, Generator, Sequence
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from slabactors.actors.actor import Actor, Message
 
@@ -39,11 +39,36 @@ class Spawn(Request, Generic[T]):
         name: what it does; siblings may share a name.
         lane: where it runs (``cpu0``, ``kworker/0``): its column in tables and timelines.
         daemon: it may wait for ever without that being a deadlock, and the run does not wait for it.
-        atomic: what it is when it may not sleep: an interrupt, a softirq.
+    """
+
+    __slots__ = ("coroutine", "daemon", "lane", "name")
+
+    interrupts: ClassVar[bool] = False
+    """It is an `Interrupt`."""
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False
+    ) -> None:
+        self.coroutine = coroutine
+        self.name = name or getattr(coroutine, "__name__", "path")
+        self.lane = lane
+        self.daemon = daemon
+
+
+class Interrupt(Spawn[T]):
+    """Start a path that must not sleep.
+
+    Args:
+        coroutine: the path.
+        name: as for `Spawn`.
+        lane: as for `Spawn`.
+        context: what it is: an interrupt, a softirq.
         inside: what others wait for when they wait for it, by operations with ``waits_for``.
     """
 
-    __slots__ = ("atomic", "coroutine", "daemon", "inside", "lane", "name")
+    __slots__ = ("context", "inside")
+
+    interrupts = True
 
     def __init__(
         self,
@@ -51,15 +76,11 @@ class Spawn(Request, Generic[T]):
         *,
         name: str = "",
         lane: str = "",
-        daemon: bool = False,
-        atomic: str = "",
+        context: str = "an interrupt",
         inside: Actor | None = None,
     ) -> None:
-        self.coroutine = coroutine
-        self.name = name or getattr(coroutine, "__name__", "path")
-        self.lane = lane
-        self.daemon = daemon
-        self.atomic = atomic
+        super().__init__(coroutine, name=name, lane=lane)
+        self.context = context
         self.inside = inside
 
 
@@ -176,7 +197,8 @@ async def sleep(jiffies: int) -> None:
     await _serve(Sleep(jiffies))
 
 
-async def might_sleep() -> None:
+@types.coroutine
+def might_sleep() -> Generator[Request, Any, None]:
     """Say that what follows may sleep, whether it does or not.  No step: nobody else sees it.
 
     Models might_sleep() (include/linux/kernel.h, v3.8).
@@ -184,10 +206,10 @@ async def might_sleep() -> None:
     Raises:
         KernelBug: ``sleep-in-atomic`` in an interrupt, a softirq, or with a spinlock held.
     """
-    await _serve(_MIGHT_SLEEP)
+    yield MIGHT_SLEEP
 
 
-_MIGHT_SLEEP = MightSleep()
+MIGHT_SLEEP: Final = MightSleep()
 
 
 async def choose(count: int) -> int:
@@ -229,11 +251,11 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
             result: T = stop.value
             return result
         if type(request) is not tuple:
+            if request is MIGHT_SLEEP:
+                reply = None
+                continue
             if isinstance(request, Spawn) and not request.daemon:
                 reply = Prepared(request.name, prepare(request.coroutine))
-                continue
-            if isinstance(request, MightSleep):
-                reply = None
                 continue
             if isinstance(request, Join) and isinstance(request.task, Prepared):
                 reply = request.task.result

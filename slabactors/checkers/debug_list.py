@@ -34,28 +34,33 @@ class DebugList(Checker):
         Raises:
             KernelBug: ``property``, or ``duplicate-name`` for two children of one root and memcg.
         """
+        children: dict[tuple[KmemCache, MemCgroup], KmemCache] = {}
         for cache in machine.caches:
-            if cache.tombstone is None and cache.root is None:
+            if cache.tombstone is not None:
+                continue
+            if cache.params is not None:
+                self._child(cache, children)
+            elif cache.slots:
                 self._slots(cache)
         for memcg in machine.memcgs:
-            if memcg.tombstone is None:
+            if memcg.caches and memcg.tombstone is None:
                 self._list(memcg)
-        children: dict[tuple[KmemCache, MemCgroup], KmemCache] = {}
-        for child in machine.children():
-            assert child.params is not None
-            root, memcg, owner = child.params.root, child.params.memcg, child.params.charged
-            if root.tombstone is not None:
-                _wrong(f"{child.name} is there, and its root was freed", "child outlives its root", child)
-            if owner is not None and owner.tombstone is not None:
-                _wrong(f"{child.name} is there, and its memcg was freed", "child outlives its memcg", child)
-            if (root, memcg) in children:
-                raise KernelBug(
-                    Kind.DUPLICATE_NAME,
-                    f"two children of {root.name} for {memcg.name} are there, and only one is in its slot",
-                    clause="two children of one root and memcg",
-                    about=child,
-                )
-            children[root, memcg] = child
+
+    def _child(self, child: KmemCache, children: dict[tuple[KmemCache, MemCgroup], KmemCache]) -> None:
+        assert child.params is not None
+        root, memcg, owner = child.params.root, child.params.memcg, child.params.charged
+        if root.tombstone is not None:
+            _wrong(f"{child.name} is there, and its root was freed", "child outlives its root", child)
+        if owner is not None and owner.tombstone is not None:
+            _wrong(f"{child.name} is there, and its memcg was freed", "child outlives its memcg", child)
+        if (root, memcg) in children:
+            raise KernelBug(
+                Kind.DUPLICATE_NAME,
+                f"two children of {root.name} for {memcg.name} are there, and only one is in its slot",
+                clause="two children of one root and memcg",
+                about=child,
+            )
+        children[root, memcg] = child
 
     def _slots(self, root: KmemCache) -> None:
         for child in root.slots.values():

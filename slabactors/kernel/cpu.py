@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from slabactors.actors import Actor, Spawn, operation
+from slabactors.actors import Actor, Interrupt, Spawn, operation
 
 if TYPE_CHECKING:
     from slabactors.machine import Machine
@@ -67,7 +67,7 @@ class Cpu(Actor):
 
     def interrupt(self, coroutine: Coroutine[Any, Any, T], name: str = "") -> Spawn[T]:
         """An interrupt on this CPU, which must not sleep."""
-        return Spawn(coroutine, name=name, lane=self.name, atomic="an interrupt")
+        return Interrupt(coroutine, name=name, lane=self.name)
 
     def softirq(self, coroutine: Coroutine[Any, Any, T], name: str = "", *, inside: Actor | None = None) -> Spawn[T]:
         """What comes between the interrupts and the tasks of this CPU, and must not sleep: a timer, an RCU callback.
@@ -77,4 +77,4 @@ class Cpu(Actor):
             name: what it does.
             inside: whom others wait for when they wait for it; see `slabactors.actors.operation`.
         """
-        return Spawn(coroutine, name=name, lane=self.name, atomic="a softirq", inside=inside)
+        return Interrupt(coroutine, name=name, lane=self.name, context="a softirq", inside=inside)

@@ -36,7 +36,9 @@ class Mutex(Actor):
 
     def __init__(self, name: str, container: Actor | None = None, *, lock_class: str = "") -> None:
         super().__init__(name, container)
-        self.lock_class = lock_class or member_of(container, name)
+        if not lock_class:
+            lock_class = name if container is None else member_of(container, name)
+        self.lock_class = lock_class
         self.locked = False
 
     def _unlocked(self) -> bool:
@@ -80,7 +82,7 @@ class SpinLock(Actor):
 
     def __init__(self, name: str, container: Actor | None = None) -> None:
         super().__init__(name, container)
-        self.lock_class = member_of(container, name)
+        self.lock_class = name if container is None else member_of(container, name)
         self.locked = False
 
     def _unlocked(self) -> bool:
@@ -130,7 +132,7 @@ class RwSem(Actor):
 
     def __init__(self, name: str, *, fair: bool = True, container: Actor | None = None) -> None:
         super().__init__(name, container)
-        self.lock_class = member_of(container, name)
+        self.lock_class = name if container is None else member_of(container, name)
         self.fair = fair
         self.readers = 0
         self.writing = False
@@ -215,6 +217,6 @@ async def down_write(sem: RwSem) -> None:
     await sem.take_write()
 
 
-def member_of(container: Actor | None, name: str) -> str:
+def member_of(container: Actor, name: str) -> str:
     """The class of what is embedded, of whichever object: the role of its container with the member's name."""
-    return name if container is None else f"{container.role}.{name.rpartition('.')[2]}"
+    return f"{container.role}.{name.rpartition('.')[2]}"

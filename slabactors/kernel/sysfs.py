@@ -44,6 +44,7 @@ class SysfsDirent(Actor):
         writes="active",
         reads="removed",
         tries=True,
+        shares=True,
         narrow=[Narrow(_removed, reads="removed"), CountsDown("active", _plenty, _one, reads="removed")],
     )
     def get_active(self) -> bool:

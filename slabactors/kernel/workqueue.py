@@ -86,7 +86,9 @@ class Work(Timed):
         self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None, *, lock_class: str = ""
     ) -> None:
         super().__init__(name, clock, container)
-        self.lock_class = lock_class or member_of(container, name)
+        if not lock_class:
+            lock_class = name if container is None else member_of(container, name)
+        self.lock_class = lock_class
         self.debug = debug
         self.function: WorkFunction | None = None
         self.initialised = False

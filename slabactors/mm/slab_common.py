@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, CountsDown, Narrow, operation
+from slabactors.actors import Actor, CountsDown, Narrow, might_sleep, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
@@ -307,7 +307,7 @@ async def kmem_cache_alloc(
     may_sleep: bool = True,
     node: int | None = None,
 ) -> SlabObject | None:
-    """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  Sleeps.
+    """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  May sleep.
 
     Models slab_alloc() (mm/slub.c, v3.8) with memcg_kmem_get_cache().
 
@@ -315,13 +315,16 @@ async def kmem_cache_alloc(
         cpu: where the task runs.
         cache: the root cache.
         memcg: the memcg of the task; none for a kernel thread.
-        may_sleep: the caller may sleep, so that a missing child can be created in place where the lifecycle does so.
+        may_sleep: the caller may sleep (GFP_KERNEL), so that a missing child can be created in place where the
+            lifecycle does so.
         node: the memory node that it must come from, as for kmem_cache_alloc_node(); None for any.
 
     Returns:
         The object, or None when the memcg's limit or the memory's end is reached.
     """
     machine = cpu.machine
+    if may_sleep:
+        await might_sleep()
     if memcg is not None:
         cache = await machine.lifecycle.get_cache(cpu, cache, memcg, may_sleep=may_sleep)
     # Window: up to 3.18 nothing holds the child; it may be destroyed before the allocator touches it.
@@ -352,6 +355,7 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
     Returns:
         What the allocator's release returns: whether slabs are left, or 0 whatever is left.
     """
+    await might_sleep()
     machine = cpu.machine
     if not (machine.allocator.shrink_holds_cpus or machine.lifecycle.locks_memory_hotplug):
         return await machine.allocator.shrink(cpu, cache)

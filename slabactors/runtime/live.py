@@ -31,6 +31,7 @@ from slabactors.actors import (
     Actor,
     Choose,
     Clock,
+    Interrupt,
     Join,
     Locks,
     Message,
@@ -360,8 +361,8 @@ class LiveRuntime:
         path.coroutine = request.coroutine
         path.answer, path.replies = anyio.create_memory_object_stream[Any](1)
         self.paths.append(path)
-        if request.atomic or request.inside is not None:
-            self.locks.begin(path, request.atomic, request.inside)
+        if isinstance(request, Interrupt):
+            self.locks.begin(path, request.context, request.inside)
         if request.daemon:
             path.daemon = True
         else:
@@ -670,7 +671,7 @@ class LiveRuntime:
         if operation.clock and isinstance(actor, Timed):
             self._arm(actor)
         if operation.locks:
-            if operation.acquires or (operation.tries and reply):
+            if operation.acquires or (operation.tries and reply and not operation.shares):
                 actor.holder = path
             elif operation.releases:
                 actor.holder = None

@@ -202,7 +202,7 @@ class Sequential:
                         continue
                     if alone and not (operation.frees or operation.clock):
                         # A lock, and nobody is asked who goes on: as in `_special`, without its call.
-                        if operation.acquires or (operation.tries and reply):
+                        if operation.acquires or (operation.tries and reply and not operation.shares):
                             actor.holder = path
                         elif operation.releases:
                             actor.holder = None
@@ -235,7 +235,7 @@ class Sequential:
             self._timers.pop(actor, None)
             if actor.deadline is not None:
                 self._timers[actor] = actor.deadline
-        if operation.acquires or (operation.tries and reply):
+        if operation.acquires or (operation.tries and reply and not operation.shares):
             actor.holder = path
         elif operation.releases:
             actor.holder = None

@@ -16,13 +16,14 @@ from pathlib import Path as FilePath
 from typing import Any, Final, NoReturn, Protocol, cast
 
 from slabactors.actors import (
+    MIGHT_SLEEP,
     Actor,
     Choose,
     Clock,
+    Interrupt,
     Join,
     Locks,
     Message,
-    MightSleep,
     Operation,
     Parallel,
     Request,
@@ -34,6 +35,7 @@ from slabactors.actors import (
     join,
     message_of,
 )
+from slabactors.actors.locks import AT_LARGE
 from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError, ReplayDiverged
 from slabactors.runtime.step import (
     NOTHING,
@@ -337,8 +339,6 @@ class Simulation:
                 touched_freed(operation, actor, actor.tombstone, path)
             if operation.guard is not None:
                 actor.guarded.remove(path)  # type: ignore[union-attr]
-            if operation.sleeps:
-                self.locks.may_sleep(path, operation, actor)
             function = operation.function
             reply = function(actor, *args) if args else function(actor)
             if operation.special:
@@ -401,8 +401,6 @@ class Simulation:
             else:
                 if operation.guard is not None:
                     actor.guarded.remove(path)  # type: ignore[union-attr]
-                if operation.sleeps:
-                    self.locks.may_sleep(path, operation, actor)
                 reply = function(actor, *args)
                 if operation.special:
                     self._special(path, operation, actor, count, reply)
@@ -482,8 +480,9 @@ class Simulation:
                 path.lane = request.lane
                 path.daemon = request.daemon
                 coroutine = request.coroutine
-                if request.atomic or request.inside is not None:
-                    self.locks.begin(path, request.atomic, request.inside)
+                if request.interrupts:
+                    assert isinstance(request, Interrupt)
+                    self.locks.begin(path, request.context, request.inside)
             else:
                 path.name = getattr(request, "__name__", "path")
                 coroutine = request
@@ -558,7 +557,9 @@ class Simulation:
         """
         while type(request) is not tuple:
             value: Any = None
-            if isinstance(request, Parallel):
+            if request is MIGHT_SLEEP:
+                self.locks.may_sleep(path)
+            elif isinstance(request, Parallel):
                 value = self._gather(path, request)
                 if value is None:
                     return None
@@ -585,8 +586,6 @@ class Simulation:
             elif isinstance(request, Sleep):
                 self.locks.may_sleep(path)
                 return self._fall_asleep(path, request.jiffies)
-            elif isinstance(request, MightSleep):
-                self.locks.may_sleep(path)
             elif isinstance(request, Tell):
                 self._tell(path, message_of(request.message))
             else:
@@ -806,6 +805,23 @@ class Simulation:
 
     def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int, reply: Any) -> None:
         """What a delivery does to the run besides changing its actor."""
+        if operation.excludes:
+            actor.holder = path if operation.acquires else None
+            # As `Locks.step`, without its call: nearly all steps of locks are such ones, and known.
+            states = self.locks.states
+            state = states.get(path, AT_LARGE).following.get((operation, actor.lock_class))
+            if state is None:
+                self.locks.step(path, operation, actor, path.request[2], reply)
+            else:
+                states[path] = state
+            if operation.only_locks:
+                return
+        elif operation.locks:
+            if operation.tries and reply and not operation.shares:
+                actor.holder = path
+            self.locks.step(path, operation, actor, path.request[2], reply)
+            if operation.only_locks:
+                return
         if path.deadline is not None:
             self._fired(path, count)
         if operation.frees:
@@ -817,12 +833,6 @@ class Simulation:
             armed = actor.pending_timer
             if (armed.deadline if armed is not None else None) != actor.deadline:
                 self._arm(actor, armed)
-        if operation.locks:
-            if operation.acquires or (operation.tries and reply):
-                actor.holder = path
-            elif operation.releases:
-                actor.holder = None
-            self.locks.step(path, operation, actor, path.request[2], reply)
 
     def _fired(self, path: SimPath, count: int) -> None:
         """A timer or sleeper is being delivered: time passes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from slabactors.actors import Actor, Spawn, choose, might_sleep, operation, parallel
+from slabactors.actors import Actor, Interrupt, Spawn, choose, might_sleep, operation, parallel
 from slabactors.explore.program import Execution, prepared
 from slabactors.runtime.simulated import Simulation
 from slabactors.runtime.step import TimePolicy
@@ -197,7 +197,9 @@ class LockingProgram:
         async def main() -> None:
             await parallel(
                 *[
-                    Spawn(play(world, plan), name=f"path{number}", atomic=context)
+                    Interrupt(play(world, plan), name=f"path{number}", context=context)
+                    if context
+                    else Spawn(play(world, plan), name=f"path{number}")
                     for number, (context, plan) in enumerate(self.paths)
                 ]
             )

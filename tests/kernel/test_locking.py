@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from slabactors.actors import Actor, operation, parallel
+from slabactors.actors import Actor, operation, operation_of, parallel
 from slabactors.errors import Kind
-from slabactors.kernel.locking import Mutex, RwSem, SpinLock, down_write, spin_lock_irqsave, spin_unlock_irqrestore
+from slabactors.kernel.locking import (
+    Mutex,
+    RwSem,
+    SpinLock,
+    down_read,
+    down_write,
+    spin_lock_irqsave,
+    spin_unlock_irqrestore,
+)
 from slabactors.kernel.sysfs import SysfsDirent, sysfs_remove
 from slabactors.machine import Machine
 from tests.support import executions, kinds, play, verified
@@ -43,7 +51,7 @@ async def within(section: Section) -> None:
 
 def test_which_locks_sleep():
     """Waiting for a mutex or a semaphore sleeps; a spinlock spins."""
-    assert (Mutex.sleeps, RwSem.sleeps, SpinLock.sleeps) == (True, True, False)
+    assert [operation_of(one).sleeps for one in (Mutex.lock, RwSem.down_read, SpinLock.lock)] == [True, True, False]
 
 
 @pytest.mark.parametrize("fair", [True, False])
@@ -79,8 +87,8 @@ def test_a_reader_may_read_again_while_a_writer_waits_only_where_that_is_unfair(
             sem = RwSem("sem", fair=fair)
 
             async def reads() -> None:
-                await sem.down_read()
-                await sem.down_read()
+                await down_read(sem)
+                await down_read(sem)
                 await sem.up_read()
                 await sem.up_read()
 
@@ -93,7 +101,8 @@ def test_a_reader_may_read_again_while_a_writer_waits_only_where_that_is_unfair(
         return recursion
 
     assert not verified(story(fair=False))
-    assert kinds(verified(story(fair=True))) == {Kind.DEADLOCK}
+    # Where it does not come to that, lockdep says that it might have.
+    assert kinds(verified(story(fair=True))) == {Kind.DEADLOCK, Kind.LOCK_ORDER}
 
 
 def test_readers_of_a_semaphore_are_independent_of_each_other():
@@ -212,7 +221,7 @@ def test_removing_a_file_under_a_mutex_that_its_users_take_is_a_deadlock():
 
         return removal
 
-    assert kinds(verified(story(under_mutex=True))) == {Kind.DEADLOCK}
+    assert kinds(verified(story(under_mutex=True))) == {Kind.DEADLOCK, Kind.LOCK_ORDER}
     assert not verified(story(under_mutex=False))
 
 
@@ -225,3 +234,30 @@ def test_a_user_that_leaves_twice_is_reported():
     bug = play(story).outcome.bug
     assert bug is not None
     assert bug.kind is Kind.BUG_ON
+
+
+def test_recursive_readers_close_no_circle_with_one_another():
+    """Two that read and take a mutex in different orders never wait for each other; for one that writes they do."""
+
+    def story(writes: bool):
+        async def both(machine: Machine) -> None:
+            sem, mutex = RwSem("sem", fair=False), Mutex("mutex")
+
+            async def reads_first() -> None:
+                await down_read(sem)
+                await mutex.lock()
+                await mutex.unlock()
+                await sem.up_read()
+
+            async def locks_first() -> None:
+                await mutex.lock()
+                await (down_write(sem) if writes else down_read(sem))
+                await (sem.up_write() if writes else sem.up_read())
+                await mutex.unlock()
+
+            await parallel(reads_first(), locks_first())
+
+        return both
+
+    assert not verified(story(writes=False))
+    assert kinds(verified(story(writes=True))) == {Kind.DEADLOCK, Kind.LOCK_ORDER}
