@@ -629,7 +629,7 @@ def test_what_cannot_be_found_again_is_refused_when_a_replay_is_asked_for():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lifecycle": "v6"}, "unknown lifecycle 'v6'"),
+        ({"lifecycle": "v7"}, "unknown lifecycle 'v7'"),
         ({"cpu": 2}, "unknown parameter of live-machine 'cpu'; did you mean 'cpus'"),
         ({"cpus": 0}, "cpus of a machine is a number from 1 to 64"),
         ({"jitter": 2}, "jitter must be from 0 to 1"),

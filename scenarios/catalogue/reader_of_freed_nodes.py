@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from slabactors.actors import parallel, prepare
 from slabactors.catalogue import KnownBug, generations
+from slabactors.mm.files import mem_cgroup_slabinfo_read
 from slabactors.mm.memcontrol import mem_cgroup_create, memcg_create_kmem_cache
 from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy
-from slabactors.mm.slabinfo_read import mem_cgroup_slabinfo_read
 from slabactors.scenario import Machine, scenario
 
 BUG = KnownBug(

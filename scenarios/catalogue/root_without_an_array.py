@@ -10,14 +10,12 @@ while kernel memory of no group is accounted; how many slots every array has is 
 
 from __future__ import annotations
 
-from typing import cast
-
 from slabactors.actors import prepare
 from slabactors.catalogue import KnownBug, generations
 from slabactors.kernel.workqueue import flush_workqueue
+from slabactors.mm.files import slab_attr_store
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_create
-from slabactors.mm.slub import Slub
 from slabactors.scenario import Machine, scenario
 
 BUG = KnownBug(
@@ -44,7 +42,7 @@ async def root_without_an_array(machine: Machine) -> None:
     await mem_cgroup_rmdir(cpu, web)
     await flush_workqueue(machine.system_wq)  # which may be what frees the group
     module = await kmem_cache_create(cpu, "module", 1000)
-    await cast("Slub", machine.allocator).store(cpu, module, "shrink", 1)
+    await slab_attr_store(cpu, module, "shrink", 1)
 
 
 if __name__ == "__main__":

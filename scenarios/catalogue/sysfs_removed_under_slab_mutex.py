@@ -11,12 +11,10 @@ for who writes.
 
 from __future__ import annotations
 
-from typing import cast
-
 from slabactors.actors import parallel, prepare
 from slabactors.catalogue import KnownBug, generations
+from slabactors.mm.files import slab_attr_store
 from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy
-from slabactors.mm.slub import Slub
 from slabactors.scenario import Machine, scenario
 
 BUG = KnownBug(
@@ -37,10 +35,9 @@ BUG = KnownBug(
 @scenario(title="a cache is destroyed while one of its files is written", cpus=2, sysfs=True)
 async def sysfs_removed_under_slab_mutex(machine: Machine) -> None:
     cpu0, cpu1 = machine.cpus
-    slub = cast("Slub", machine.allocator)
     module = prepare(kmem_cache_create(cpu0, "module", 1000))
     await parallel(
-        cpu0.task(slub.store(cpu0, module, "shrink", 1), "echo"),
+        cpu0.task(slab_attr_store(cpu0, module, "shrink", 1), "echo"),
         cpu1.task(kmem_cache_destroy(cpu1, module), "rmmod"),
     )
 

@@ -34,6 +34,7 @@ BUG = KnownBug(
         "bug-on: NULL dereference through memcg_caches* by kworker",
         "reinitialised-active-work: * by main",
         "zombie: *",
+        "duplicate-name: *",  # what is said of it at rest
     ),
     preemptions=(2, 2),
     found_in=generations("G2", "G5"),

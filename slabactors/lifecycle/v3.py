@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from slabactors.actors import Actor, Clock, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.debugobjects import DebugObjects
-from slabactors.kernel.locking import Mutex
+from slabactors.kernel.locking import SpinLock
 from slabactors.kernel.workqueue import Work, WorkFunction, queue_work
 from slabactors.lifecycle.pre_patch import PrePatch
 from slabactors.mm.memcontrol import MemcgCacheParams
@@ -32,7 +32,7 @@ class DestroyedCaches(Actor):
         self.listed: list[MemcgCacheParams] = []
         self.linked: list[MemcgCacheParams] = []
         """Those that are on this list or on one that the work has moved them to."""
-        self.cache_queue_lock = Mutex("cache_queue_lock")
+        self.cache_queue_lock = SpinLock("cache_queue_lock")
         self.work = Work("kmem_cache_destroy_work", clock, debug)
         self.work.initialised, self.work.function = True, function
 

@@ -88,7 +88,8 @@ class KmemCache(Actor):
         """Children by their slots.  For reports and checkers."""
         if not self.array_moves:
             return self.memcg_caches
-        return self.array.slots if self.array is not None else {}
+        filled = self.array.slots if self.array is not None else {}
+        return {index: child for index, child in filled.items() if isinstance(child, KmemCache)}
 
     @operation(reads="memcg_caches")
     def read_slot(self, memcg_id: int) -> KmemCache | None:

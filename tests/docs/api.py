@@ -21,7 +21,7 @@ WIDTH = 120
 PUBLIC = {
     "Tell stories": ["scenario", "actors", "machine"],
     "What stories and lifecycles call": [
-        "mm.slab_common", "mm.memcontrol", "mm.slab_page", "mm.vmscan", "mm.page_alloc",
+        "mm.slab_common", "mm.memcontrol", "mm.memcg_caches", "mm.files", "mm.slab_page", "mm.vmscan", "mm.page_alloc",
         "kernel.cgroup", "kernel.cpu", "kernel.hotplug", "kernel.jiffies", "kernel.locking", "kernel.percpu_ref",
         "kernel.rcu", "kernel.sysfs", "kernel.workqueue",
     ],

@@ -1,6 +1,6 @@
-"""Reading memory.kmem.slabinfo step by step, while others run (mm/memcontrol.c, v3.8).
+"""Files that user space reads and writes while others run: paths of a story, step by step.
 
-`slabactors.mm.slabinfo` says what the text is; here is who holds what while it is put together.
+What their texts are is said by `slabactors.mm.slabinfo` and `slabactors.mm.sysfs_slab`, which look from outside.
 """
 
 from __future__ import annotations
@@ -9,13 +9,35 @@ from typing import TYPE_CHECKING
 
 from slabactors.errors import KernelBug, Kind
 from slabactors.mm.memcg_caches import cache_from_memcg
+from slabactors.mm.slub import Slub
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
-__all__ = ["mem_cgroup_slabinfo_read"]
+__all__ = ["mem_cgroup_slabinfo_read", "slab_attr_store"]
+
+
+async def slab_attr_store(cpu: Cpu, cache: KmemCache, name: str, value: str | int) -> None:
+    """Write to a file of a cache's directory in /sys/kernel/slab; what a root accepts goes to its children.  Sleeps.
+
+    On a machine with ``sysfs`` the directory cannot be removed meanwhile, and nothing happens when it has been.  Models
+    slab_attr_store() (mm/slub.c, v3.8); see `slabactors.mm.slub_sysfs.store` for what can be written.
+
+    Args:
+        cpu: where the task runs.
+        cache: whose directory.
+        name: of the file.
+        value: what is written.
+
+    Raises:
+        ValueError: the kernel refuses it, or has no such directory.
+    """
+    allocator = cpu.machine.allocator
+    if not isinstance(allocator, Slub):
+        raise ValueError(f"{allocator.name} has no directories in /sys/kernel/slab; SLUB has")  # noqa: TRY004 - a knob
+    await allocator.store(cpu, cache, name, value)
 
 
 async def mem_cgroup_slabinfo_read(cpu: Cpu, memcg: MemCgroup) -> list[tuple[str, int]]:
