@@ -54,6 +54,10 @@ class Spawn(Request, Generic[T]):
         self.lane = lane
         self.daemon = daemon
 
+    def instead(self, coroutine: Coroutine[Any, Any, Any]) -> Spawn[Any]:
+        """The same start of another path."""
+        return Spawn(coroutine, name=self.name, lane=self.lane, daemon=self.daemon)
+
 
 class Interrupt(Spawn[T]):
     """Start a path that must not sleep.
@@ -82,6 +86,10 @@ class Interrupt(Spawn[T]):
         super().__init__(coroutine, name=name, lane=lane)
         self.context = context
         self.inside = inside
+
+    def instead(self, coroutine: Coroutine[Any, Any, Any]) -> Interrupt[Any]:
+        """The same start of another path."""
+        return Interrupt(coroutine, name=self.name, lane=self.lane, context=self.context, inside=self.inside)
 
 
 class Join(Request):
