@@ -213,7 +213,6 @@ async def live_machine(
         observer=observer,
     )
     machine = LiveMachine(program, runtime, seed, session.name if session is not None else NAME)
-    machine.locks = runtime.locks
     if session is not None:
         session.machines.append(machine)
     thrown: BaseException | None = None

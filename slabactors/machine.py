@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from slabactors.actors import Clock, Locks, Spawn
-from slabactors.checkers import CHECKERS
+from slabactors.actors import Clock, Spawn
+from slabactors.checkers import CHECKERS, Checker
 from slabactors.kernel.cgroup import Idr
 from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.debugobjects import DebugObjects
@@ -101,10 +101,9 @@ class Machine:
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
         statics: what the generation has once, as `Lifecycle.new_statics` made it.
-        locks: of the run, for lockdep; None where nobody looks at them.
     """
 
-    reports = ("destroyed", "dmesg", "locks")
+    reports = ("destroyed", "dmesg")
     """What nothing that happens depends on; see `slabactors.actors.Actor.reports`."""
 
     def __init__(self, clock: Clock, lifecycle: Lifecycle, config: MachineConfig) -> None:
@@ -142,7 +141,6 @@ class Machine:
         self.memcgs: list[MemCgroup] = []
         self.destroyed: list[tuple[str, int]] = []
         self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
-        self.locks: Locks | None = None
 
     def __repr__(self) -> str:
         # Without an address, so that a test's failure reads the same in every run.
@@ -259,7 +257,7 @@ class Machine:
         Raises:
             KernelBug: one of them found something.
         """
-        for checker in CHECKER_INSTANCES:
+        for checker in RESTING:
             checker.at_rest(self)
 
     def at_bound(self) -> None:
@@ -282,3 +280,9 @@ class Machine:
 
 CHECKER_INSTANCES = tuple(checker() for checker in CHECKERS)
 """The checkers; they hold no state."""
+
+RESTING = tuple(one for one in CHECKER_INSTANCES if type(one).at_rest is not Checker.at_rest)
+"""Those that look at a machine at rest."""
+
+WATCHED = tuple(one for one in CHECKER_INSTANCES if one.sometimes)
+"""Those that have something to check in some runs only."""

@@ -29,7 +29,7 @@ from slabactors.errors import ScenarioError, UnknownName
 from slabactors.explore.program import Driver, Execution, prepared
 from slabactors.kernel.jiffies import HZ
 from slabactors.lifecycle import Lifecycle, lifecycle
-from slabactors.machine import CHECKER_INSTANCES, SETTLE_JIFFIES, Machine, MachineConfig
+from slabactors.machine import SETTLE_JIFFIES, WATCHED, Machine, MachineConfig
 from slabactors.runtime.simulated import Simulation, Strategy
 from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
 
@@ -435,7 +435,7 @@ class BoundScenario:
     @property
     def sometimes(self) -> Sequence[str]:
         """What at least one run of a search must reach for its verdict to mean anything."""
-        return [f"{checker.name}: {checker.sometimes}" for checker in CHECKER_INSTANCES]
+        return [f"{checker.name}: {checker.sometimes}" for checker in WATCHED]
 
     def execute(
         self,
@@ -462,7 +462,6 @@ class BoundScenario:
             settle_jiffies=SETTLE_JIFFIES,
         )
         machine = self.machine(simulation.clock)
-        machine.locks = simulation.locks
         try:
             outcome = simulation.run(
                 self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest, at_bound=machine.at_bound
@@ -498,7 +497,6 @@ class BoundScenario:
             autojump=False,
         )
         machine = self.machine(runtime.clock)
-        machine.locks = runtime.locks
         outcome = await runtime.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
         return LiveExecution(outcome, machine, runtime.decisions())
 
@@ -535,7 +533,7 @@ class BoundScenario:
 
     def reached(self, execution: Execution) -> Sequence[bool]:
         """Which of `sometimes` a run has reached."""
-        return [checker.reached(execution.world) for checker in CHECKER_INSTANCES]
+        return [checker.reached(execution.world) for checker in WATCHED]
 
     def dispose(self, execution: Execution) -> None:
         """Untie a run's paths and its machine."""

@@ -89,7 +89,6 @@ def play(
     if follow is not None:
         follow(simulation)
     machine = Machine(simulation.clock, lifecycle(lifecycle_name), MachineConfig(**config))
-    machine.locks = simulation.locks
     outcome = simulation.run(
         story(machine), daemons=machine.daemons(), at_rest=machine.at_rest, at_bound=machine.at_bound
     )

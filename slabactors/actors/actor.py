@@ -322,7 +322,7 @@ class Actor:
     """Its operations that read the clock only set deadlines so long from now: nothing depends on what time it is."""
     counts: ClassVar[tuple[str, ...]] = ()
     """Attributes that only grow: a round of work that changes nothing else has got nowhere."""
-    atomic: ClassVar[str] = ""
+    atomic: str = ""
     """As a lock: how a report ends that says where nobody may sleep ("interrupts off"); empty where one may."""
     ordered: ClassVar[bool] = True
     """As a lock: others wait for it, so it matters in which order it and others are taken; interrupts that are off have

@@ -204,7 +204,9 @@ class Locks:
             elif operation.waits_for is not None:
                 actor = operation.waits_for(actor, *args)
             elif operation.shares:
-                self.shared.setdefault(path, []).append(actor)
+                had = self.shared.setdefault(path, [])
+                if actor not in had:
+                    had.append(actor)
         try:  # as `LockState.after`, without its call: nearly all of these steps are known
             states[path] = state.following[operation, actor.lock_class]
         except KeyError:

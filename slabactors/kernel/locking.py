@@ -36,9 +36,7 @@ class Mutex(Actor):
 
     def __init__(self, name: str, container: Actor | None = None, *, lock_class: str = "") -> None:
         super().__init__(name, container)
-        if not lock_class:
-            lock_class = name if container is None else member_of(container, name)
-        self.lock_class = lock_class
+        self.lock_class = lock_class or (name if container is None else member_of(container, name))
         self.locked = False
 
     def _unlocked(self) -> bool:

@@ -57,9 +57,12 @@ class Rcu(Actor):
 
     role = "rcu"
     counts = ("epoch",)
+    ordered = False
 
     def __init__(self, name: str, cpus: int) -> None:
         super().__init__(name)
+        self.lock_class = name.replace("rcu", "rcu_read_lock", 1)
+        self.atomic = f"{self.lock_class} held"
         self.epoch = 0
         """How many grace periods have begun while somebody read."""
         self.open = 0
@@ -80,9 +83,11 @@ class Rcu(Actor):
     def _if_old(self, token: int) -> int:
         return 1 if token < self.epoch else -1
 
-    @operation(writes="epoch open", narrow=[CountsDown("open", _plenty, _one, reads="epoch")])
+    @operation(writes="epoch open", shares=True, narrow=[CountsDown("open", _plenty, _one, reads="epoch")])
     def read_lock(self) -> int:
         """``rcu_read_lock()``: what `read_unlock` has to be given.  Any context; sections may be nested.
+
+        Until then nobody may sleep.
 
         Of the sched flavour: ``preempt_disable()``, ``local_irq_save()``, or any other way to stay on the CPU.
         """
@@ -91,6 +96,7 @@ class Rcu(Actor):
 
     @operation(
         writes="epoch open closed",
+        releases=True,
         narrow=[
             CountsDown("open", _plenty, _if_new, reads="epoch"),
             CountsDown("closed", _plenty, _if_old),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from slabactors.actors import Actor, Clock, Narrow, Spawn, Timed, operation, start
+from slabactors.actors import Actor, Clock, Narrow, Spawn, Timed, might_sleep, operation, start
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.locking import member_of
 from slabactors.kernel.timer import apply_slack
@@ -86,9 +86,7 @@ class Work(Timed):
         self, name: str, clock: Clock, debug: DebugObjects, container: Actor | None = None, *, lock_class: str = ""
     ) -> None:
         super().__init__(name, clock, container)
-        if not lock_class:
-            lock_class = name if container is None else member_of(container, name)
-        self.lock_class = lock_class
+        self.lock_class = lock_class or (name if container is None else member_of(container, name))
         self.debug = debug
         self.function: WorkFunction | None = None
         self.initialised = False
@@ -534,6 +532,7 @@ async def alloc_workqueue(cpu: Cpu, name: str, max_active: int, *, unbound: bool
         unbound: its items may run anywhere.  With a ``max_active`` of 1 it is an ordered workqueue: one item at a
             time, in the order in which they were queued.
     """
+    await might_sleep()
     workqueue = cpu.machine.new_workqueue(name, max_active, unbound=unbound)
     for thread in kworkers(workqueue, cpu.machine.cpus):
         await start(thread)

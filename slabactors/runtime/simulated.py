@@ -809,11 +809,10 @@ class Simulation:
             actor.holder = path if operation.acquires else None
             # As `Locks.step`, without its call: nearly all steps of locks are such ones, and known.
             states = self.locks.states
-            state = states.get(path, AT_LARGE).following.get((operation, actor.lock_class))
-            if state is None:
+            try:
+                states[path] = states.get(path, AT_LARGE).following[operation, actor.lock_class]
+            except KeyError:
                 self.locks.step(path, operation, actor, path.request[2], reply)
-            else:
-                states[path] = state
             if operation.only_locks:
                 return
         elif operation.locks:

@@ -7,7 +7,7 @@ import pytest
 from slabactors.actors import prepare
 from slabactors.checkers import CHECKERS
 from slabactors.errors import Kind
-from slabactors.machine import CHECKER_INSTANCES, Machine
+from slabactors.machine import WATCHED, Machine
 from slabactors.mm import memcontrol, slub
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
@@ -29,7 +29,7 @@ def test_a_whole_life_trips_nothing_and_reaches_every_sometimes_property():
     """The checkers are silent on a machine that is right, and each had something to check."""
     played = play(a_life)
     assert played.outcome.bug is None
-    assert all(checker.reached(played.machine) for checker in CHECKER_INSTANCES)
+    assert all(checker.reached(played.machine) for checker in WATCHED)
 
 
 def test_a_machine_that_does_nothing_reaches_no_sometimes_property():
@@ -39,7 +39,7 @@ def test_a_machine_that_does_nothing_reaches_no_sometimes_property():
         await kmem_cache_create(machine.cpus[0], "dentry", 1000)
 
     played = play(story)
-    assert not any(checker.reached(played.machine) for checker in CHECKER_INSTANCES)
+    assert not any(checker.reached(played.machine) for checker in WATCHED)
     assert {checker.name for checker in CHECKERS} == {
         "kasan",
         "debugobjects",

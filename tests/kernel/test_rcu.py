@@ -150,7 +150,10 @@ def test_where_the_flavours_are_one_either_waits_for_both(monkeypatch):
 
 
 def test_a_grace_period_waits_for_earlier_sections_and_for_no_later_one():
-    """A reader that begins while somebody waits, and then waits for him, is no deadlock; an earlier one is."""
+    """A reader that begins while somebody waits, and then waits for him, is no deadlock; an earlier one is.
+
+    For himself no reader waits: he must not sleep.
+    """
 
     class Door(Actor):
         opened = False
@@ -187,11 +190,18 @@ def test_a_grace_period_waits_for_earlier_sections_and_for_no_later_one():
 
     async def early(machine: Machine) -> None:
         token = await machine.rcu.read_lock()
+        grace_period = await machine.rcu.start_grace_period()
+        await machine.rcu.wait_readers(grace_period)
+        await machine.rcu.read_unlock(token)
+
+    async def asleep(machine: Machine) -> None:
+        token = await machine.rcu.read_lock()
         await synchronize_rcu(machine.cpus[0])
         await machine.rcu.read_unlock(token)
 
     assert not verified(story)
     assert kinds(verified(early)) == {Kind.DEADLOCK}
+    assert kinds(verified(asleep)) == {Kind.SLEEP_IN_ATOMIC}
 
 
 def test_readers_are_independent_of_each_other():
