@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 from slabactors.actors.actor import Actor, Message, Operation
@@ -251,8 +252,9 @@ class Locks:
         classes = _circle_of(frozenset(self.states.values()))
         if not classes:
             return
+        around = [*classes, *classes[:1]]
         told = []
-        for edge in zip(classes, (*classes[1:], classes[0]), strict=True):
+        for edge in pairwise(around):
             meant = {(one, edge[1]) for one in _in_hands(edge[0])}
             who = next(path.name for path, state in self.states.items() if not meant.isdisjoint(state.edges))
             told.append(f"{who} took {edge[1]} with {edge[0]} held")
@@ -260,7 +262,7 @@ class Locks:
         raise KernelBug(
             Kind.LOCK_ORDER,
             f"{what} detected: {'; '.join(told)}",
-            clause=" -> ".join((*classes, classes[0])) if len(classes) > 1 else f"{classes[0]} inside {classes[0]}",
+            clause=(" -> " if len(classes) > 1 else " inside ").join(around),
         )
 
     # -- who waits for whom ----------------------------------------------------------------------------------------
