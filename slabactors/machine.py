@@ -14,6 +14,7 @@ from slabactors.kernel.debugobjects import DebugObjects
 from slabactors.kernel.hotplug import NodeStates
 from slabactors.kernel.locking import Mutex, RwSem
 from slabactors.kernel.rcu import Rcu
+from slabactors.kernel.sysfs_names import SysfsNames
 from slabactors.kernel.workqueue import Workqueue, kworkers
 from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
@@ -59,6 +60,7 @@ class MachineConfig:
             a kernel.  A group beyond its end makes it move.  0 for arrays that are large enough from the start.
         sysfs: SLUB's caches have directories in /sys/kernel/slab, which are added and removed step by step; who removes
             one waits for who reads or writes its files.
+        failslab: the small allocations of the kernel itself, of which a request to create a child is one, may fail.
         shutdown_frees_nodes: shutting a cache down frees its structures for CPUs and nodes, as SLUB does, in a step of
             its own; else they are freed with the cache.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
@@ -76,6 +78,7 @@ class MachineConfig:
     merging: bool = False
     memcg_caches_min: int = 0
     sysfs: bool = False
+    failslab: bool = False
     shutdown_frees_nodes: bool = False
     deferrable_slip: int = 0
     hotplug: bool = False
@@ -128,6 +131,7 @@ class Machine:
         self.node_states = NodeStates(config.nodes - config.memoryless_nodes)
         self.cgroup_mutex = Mutex("cgroup_mutex")
         self.css_idr = Idr("css_idr")
+        self.slab_kset = SysfsNames("kernel/slab")
         self.rcu = Rcu("rcu", config.cpus)
         self.rcu_sched = self.rcu if lifecycle.consolidated_rcu else Rcu("rcu_sched", config.cpus)
         self.cgroups = Cgroups()
@@ -204,7 +208,7 @@ class Machine:
             memcg: for which group.
             listed: as in `new_cache`.
         """
-        child = KmemCache(f"{root.name}({memcg.id}:{memcg.label})", root.spec, root.geometry, root=root)
+        child = KmemCache(f"{root.name}({memcg.named_by}:{memcg.label})", root.spec, root.geometry, root=root)
         self.allocator.build(self, child)
         child.params = self.lifecycle.new_params(self, child, memcg, root)
         if listed:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from slabactors.kernel.workqueue import WorkFunction, WorkqueueSpec
 from slabactors.mm import memcontrol, slab_common
 from slabactors.mm.memcg_caches import Relocation, all_children
-from slabactors.mm.memcontrol import MemcgCacheParams
+from slabactors.mm.memcontrol import ChildNames, MemcgCacheParams
 from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class Lifecycle(ABC):
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
         charges_pages: the pages of a child are charged to the group of whoever allocates (to 5.8).
+        child_names: which number of a group is in the names of its children.
+        puts_memcg_without_request: the reference that was taken for a request to create a child is dropped when there
+            is no memory for the request.
+        stores_for_children: what is written to a file of a root in sysfs, its children are told (to 5.8).
+        reading_holds_memory: reading a counter in sysfs keeps memory from coming online (to 5.3).
         reparents: what a group has charged is its parent's when it has gone offline (5.3).
         kmem_pins_memcg: one reference of a group stands for all that it has charged (to 3.18); later each page has one.
     """
@@ -94,6 +99,10 @@ class Lifecycle(ABC):
     kmem_pins_memcg: ClassVar[bool] = True
     charges_pages: ClassVar[bool] = True
     reparents: ClassVar[bool] = False
+    child_names: ClassVar[ChildNames] = ChildNames.SLOT
+    puts_memcg_without_request: ClassVar[bool] = True
+    stores_for_children: ClassVar[bool] = True
+    reading_holds_memory: ClassVar[bool] = False
     consolidated_rcu: ClassVar[bool] = False
     workqueues: ClassVar[tuple[WorkqueueSpec, ...]] = ()
     creation_workqueue: ClassVar[str] = "system_wq"

@@ -6,9 +6,10 @@ What a generation of the protocol decides (who marks, who queues, who shrinks, w
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, Clock, CountsDown, Narrow, operation
+from slabactors.actors import Actor, Clock, CountsDown, Narrow, choose, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.cgroup import CgroupSubsysState, css_create, kill_css
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
@@ -34,6 +35,18 @@ __all__ = [
     "memcg_create_kmem_cache",
     "memcg_update_kmem_limit",
 ]
+
+
+class ChildNames(Enum):
+    """Which number of a group is in the names of its children.
+
+    Only sysfs minds when two have the same name; on a machine without it all go by their slots.
+    """
+
+    SLOT = "the slot that they have in the arrays"
+    CSS_ID = "the id of the css, which is given back when the css has been freed"
+    CSS_ID_EARLY = "the id of the css, which is given back with the last reference"
+    SERIAL = "a number that no other group ever gets"
 
 
 class MemcgCacheParams(Actor):
@@ -193,6 +206,8 @@ class MemCgroup(Actor):
         super().__init__(f"memcg {name}")
         self.label = name
         self.id = -1
+        self.number: int | None = None
+        """What is in the names of its children, where that is not their slot."""
         self.active = False
         self.cgroups: Cgroups | None = None
         self.static_key: Cgroups | None = None
@@ -213,6 +228,11 @@ class MemCgroup(Actor):
         self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self, lock_class="mem_cgroup.work_freeing")
         self.caches: list[KmemCache] = []
         self.css: CgroupSubsysState | None = None
+
+    @property
+    def named_by(self) -> int:
+        """The number in the names of its children."""
+        return self.id if self.number is None else self.number
 
     @operation
     def activate(self, number: int, limit: int | None, cgroups: Cgroups | None, pinned: bool = True) -> None:
@@ -460,8 +480,20 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     if machine.lifecycle.css is not None:
         hooks = _MemcgHooks(machine, memcg)
         memcg.css = await css_create(cpu, f"{memcg.name}.css", hooks, memcg, machine.lifecycle.css)
+    if machine.config.sysfs:
+        memcg.number = await _number_in_names(machine, memcg)
     machine.memcgs.append(memcg)
     return memcg
+
+
+async def _number_in_names(machine: Machine, memcg: MemCgroup) -> int | None:
+    match machine.lifecycle.child_names:
+        case ChildNames.SLOT:
+            return None
+        case ChildNames.SERIAL:
+            return await machine.cgroups.new_id(memcg.label)
+        case _:
+            return await machine.css_idr.alloc(memcg.name)
 
 
 class _MemcgHooks:
@@ -533,12 +565,18 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup, count: int = 1) -> None:
     if not await memcg.put(count):
         return
     lifecycle = cpu.machine.lifecycle
+    if memcg.number is not None and lifecycle.child_names is ChildNames.CSS_ID_EARLY:
+        await cpu.machine.css_idr.remove(memcg.number)
+        # Window: another group may have the id, and the caches that are named by it are still there.
     if not lifecycle.frees_memcg_by_work:
         await lifecycle.css_free(cpu, memcg)
         return
 
     async def free_work(cpu: Cpu) -> None:
+        number = memcg.number
         await lifecycle.css_free(cpu, memcg)
+        if number is not None and lifecycle.child_names is ChildNames.CSS_ID:
+            await cpu.machine.css_idr.remove(number)
 
     async def free_rcu() -> None:
         await memcg.work_freeing.init(free_work)
@@ -604,6 +642,11 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
     """
     machine = cpu.machine
     if not await memcg.css_tryget():
+        return
+    if machine.config.failslab and await choose(2):
+        # There is no memory for the request.
+        if machine.lifecycle.puts_memcg_without_request:
+            await mem_cgroup_put(cpu, memcg)
         return
 
     request = Work(

@@ -9,7 +9,7 @@ from slabactors.actors import Actor, CountsDown, Narrow, might_sleep, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
-from slabactors.mm.allocator import CacheSpec
+from slabactors.mm.allocator import CacheSpec, mergeable
 from slabactors.mm.memcg_caches import alloc_root_params, free_root_params
 from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
 from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
@@ -201,6 +201,11 @@ class KmemCache(Actor):
         """``s->refcount++``: one more name for the cache; one that lost its last can get another."""
         self.refcount += 1
 
+    @operation(reads="flags")
+    def typesafe_by_rcu(self) -> bool:
+        """``s->flags & SLAB_TYPESAFE_BY_RCU``: its slabs go back by RCU callbacks."""
+        return self.spec.rcu
+
     @operation(reads="refcount")
     def names(self) -> int:
         """``s->refcount``."""
@@ -287,12 +292,12 @@ async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
 
 
 async def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
-    """The newest root cache that one with such a spec would be merged with; none has that has a constructor.
+    """The newest root cache that one with such a spec would be merged with; see `mergeable`.
 
     Models find_mergeable() (mm/slub.c, v3.8).  Under slab_mutex, which everything that is looked at stands under.
     Deviation: only caches of the very same spec are merged; the kernel merges what has nearly the same size, too.
     """
-    if not machine.config.merging or spec.ctor:
+    if not machine.config.merging or not mergeable(spec):
         return None
     for cache in machine.slab_caches:
         if cache.root is None and cache.spec == spec and await machine.lifecycle.may_merge(cache):
@@ -420,10 +425,10 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
     if cache.dirent is not None:
         if machine.lifecycle.unlocks_for_sysfs:
             await machine.slab_mutex.unlock()
-            await sysfs_slab_remove(cache)
+            await sysfs_slab_remove(cpu, cache)
             await machine.slab_mutex.lock()
         else:
-            await sysfs_slab_remove(cache)
+            await sysfs_slab_remove(cpu, cache)
     params = cache.params
     withdrawn = machine.lifecycle.slot_outlives_list
     if params is not None and withdrawn:

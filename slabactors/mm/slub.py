@@ -475,17 +475,27 @@ class Slub(Allocator):
 
     # -- shrink and close ------------------------------------------------------------------------------------------
 
-    async def stop_caching(self, cpu: Cpu, cache: KmemCache) -> None:
-        """No slab stays on a CPU's partial list from here on, and no empty one on a node's.  Sleeps.
+    async def stop_caching(self, cpu: Cpu, cache: KmemCache, *, wait: bool = True) -> None:
+        """No slab stays on a CPU's partial list from here on, and no empty one on a node's.  Sleeps if it waits.
 
-        Models what __kmem_cache_shrink() does for a cache that is deactivated (mm/slub.c, v4.0), and later
-        __kmemcg_cache_deactivate() and the grace period behind it: a slow path that saw the old limits has ended when
-        this returns.  That part of SLUB is 4.0's, whatever release the rest is of.
+        Models what __kmem_cache_shrink() does for a cache that is deactivated (mm/slub.c, v4.0), and
+        __kmemcg_cache_deactivate() (mm/slub.c, v4.11), which does not wait.  That part of SLUB is 4.0's, whatever
+        release the rest is of.
+
+        Args:
+            cpu: where the task runs.
+            cache: a child.
+            wait: for the slow paths that saw the old limits; otherwise `wait_slow_paths` has to follow.
         """
         for c in cache.cpu_slabs:
             await c.stop_caching()
         for node in cache.nodes:
             await node.stop_caching()
+        if wait:
+            await self.wait_slow_paths(cpu, cache)
+
+    async def wait_slow_paths(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Wait until no slow path is under way that began before: what a grace period of RCU sched does to a cache."""
         for c in cache.cpu_slabs:
             await c.wait_irqs_on()
 
