@@ -33,8 +33,7 @@ GENERATIONS: Final[dict[str, tuple[str, ...]]] = {
     "G11": ("v4.11", "v4.12", "v4.18-flush-only", "v4.18-grace-period", "v4.18"),
     # 5.3 to 5.8: a percpu reference, and children that move to the parent
     "G12": ("v5.3", "v5.4", "v5.5", "v5.8", "v5.8-stable"),
-    "G13": ("v5.9", "v5.19"),  # from 5.9 on: no caches of memcgs
-    "G14": ("v6.0-rc4", "v6.0", "v6.6"),  # from 6.0 on: the same, and how roots are destroyed
+    "G13": ("v5.9", "v5.19", "v6.0-rc4", "v6.0", "v6.6"),  # from 5.9 on: no caches of memcgs, and roots to destroy
     "repaired": ("repaired",),  # no kernel's
 }
 """Oldest first."""
