@@ -21,7 +21,7 @@ from slabactors.lifecycle.v5 import RETRY_JIFFIES
 from slabactors.mm import models, vmscan
 from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcg_caches import Relocation
-from slabactors.mm.memcontrol import Cgroups, MemCgroup
+from slabactors.mm.memcontrol import Cgroups, MemCgroup, Task
 from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
 from slabactors.mm.slab_page import SlabPage
@@ -63,6 +63,8 @@ class MachineConfig:
         failslab: the small allocations of the kernel itself, of which a request to create a child is one, may fail.
         shutdown_frees_nodes: shutting a cache down frees its structures for CPUs and nodes, as SLUB does, in a step of
             its own; else they are freed with the cache.
+        slub_stats: SLUB counts in a cache how many of its slabs have gone back (CONFIG_SLUB_STATS): in a flush, when
+            they have.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
@@ -80,6 +82,7 @@ class MachineConfig:
     sysfs: bool = False
     failslab: bool = False
     shutdown_frees_nodes: bool = False
+    slub_stats: bool = False
     deferrable_slip: int = 0
     hotplug: bool = False
     memoryless_nodes: int = 0
@@ -100,6 +103,7 @@ class Machine:
         slab_caches: the caches that are not being destroyed, newest first; ``slab_mutex`` protects it.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
+        tasks: those that `new_task` made.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
@@ -144,9 +148,14 @@ class Machine:
         self.slab_caches: list[KmemCache] = []
         self.slabs: dict[SlabPage, None] = {}
         self.memcgs: list[MemCgroup] = []
+        self.tasks: list[Task] = []
         self.destroyed: list[tuple[str, int]] = []
         self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
         self.locks: Locks | None = None
+
+    def __repr__(self) -> str:
+        # Without an address, so that a test's failure reads the same in every run.
+        return f"<{type(self).__name__} under {self.lifecycle.name}: cpus={len(self.cpus)}>"
 
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
@@ -248,6 +257,17 @@ class Machine:
         shrinker = vmscan.Shrinker(name, batch)
         self.shrinkers.append(shrinker)
         return shrinker
+
+    def new_task(self, name: str, memcg: MemCgroup | None) -> Task:
+        """A task whose group is looked up when it allocates, so that it can be moved meanwhile.
+
+        Args:
+            name: how reports call it.
+            memcg: its group; None for the root group.
+        """
+        task = Task(name, memcg)
+        self.tasks.append(task)
+        return task
 
     def children(self) -> list[KmemCache]:
         """The child caches that have not been freed."""

@@ -55,6 +55,9 @@ Story = Callable[..., Coroutine[Any, Any, None]]
 FILE_MODULE: Final = "slabactors_file_"
 """How the modules that scenario and lifecycle files are imported as are called, before a digest of the path."""
 
+STEPS_MAX: Final = 20_000
+"""Bound on the steps of a run, of a scenario that does not ask for more."""
+
 MACHINE_BOUNDS = (
     ("cpus", 1, 64),
     ("deferrable_slip", 0, 1 << 30),
@@ -182,7 +185,7 @@ class Scenario:
     lifecycle: str
     time: TimePolicy
     early_firings_max: int
-    steps_max: int = 20_000
+    steps_max: int = STEPS_MAX
 
     @property
     def story(self) -> str:
@@ -368,6 +371,11 @@ class LiveExecution:
     world: Machine
     decisions: list[Decision]
 
+    @property
+    def steps(self) -> int:
+        """How many operations were delivered, up to the one that broke it."""
+        return sum(decision.value is None for decision in self.decisions)
+
 
 @dataclass(frozen=True, repr=False)
 class BoundScenario:
@@ -485,6 +493,7 @@ class BoundScenario:
             jitter=jitter,
             jiffies_per_second=HZ * time_scale,
             settle_jiffies=SETTLE_JIFFIES,
+            steps_max=self.scenario.steps_max,
             observer=observer,
             autojump=False,
         )
@@ -536,7 +545,7 @@ class BoundScenario:
 
 def _found_again(file: str, name: str, values: dict[str, Any]) -> Scenario:
     """A pickled scenario, found again by its file and its name in it."""
-    found = vars(_module_of(_shipped_directory() / file, None)).get(name)
+    found = vars(module_of(_shipped_directory() / file)).get(name)
     if not isinstance(found, Scenario):
         raise ScenarioError(
             f"{file} has no scenario {name!r} at its top level, so another process cannot find it.\n"
@@ -564,6 +573,7 @@ def scenario(
     lifecycle: str = "v5",
     time: TimePolicy | str = TimePolicy.ADVERSARIAL,
     early_firings_max: int = 3,
+    steps_max: int = STEPS_MAX,
     **machine: Any,
 ) -> Callable[[Story], Scenario]:
     """Make an ``async def story(machine, *, knob=default ...)`` a scenario.
@@ -573,6 +583,7 @@ def scenario(
         lifecycle: the generation it is about.
         time: when timers may fire; adversarial unless the story is about delays.
         early_firings_max: how many timers may fire while something else could still run.
+        steps_max: bound on the steps of a run, simulated or live.
         machine: fields of `MachineConfig`.
     """
 
@@ -599,6 +610,7 @@ def scenario(
             lifecycle=lifecycle,
             time=TimePolicy(time),
             early_firings_max=early_firings_max,
+            steps_max=steps_max,
         )
 
     return decorate
@@ -623,7 +635,7 @@ def find_lifecycle(name: str, called: str | None = None) -> Lifecycle:
     file = Path(path)
     if not file.is_file():
         raise ScenarioError(f"there is no lifecycle file {file}.\n  List the shipped lifecycles with: slabactors list")
-    module = _module_of(file, None)
+    module = module_of(file)
     own = {
         key: value
         for key, value in vars(module).items()
@@ -693,7 +705,7 @@ def load_file(file: Path, *, name: str | None = None) -> list[Scenario]:
     """
     if not file.is_file():
         raise ScenarioError(f"there is no scenario file {file}.\n  List the shipped scenarios with: slabactors list")
-    module = _module_of(file, name)
+    module = module_of(file, name)
     found = list({id(value): value for value in vars(module).values() if isinstance(value, Scenario)}.values())
     if not found:
         raise ScenarioError(
@@ -726,8 +738,16 @@ def _lost(file: Path, found: Sequence[Scenario]) -> Iterator[tuple[str, str]]:
             yield f"{place}:{first}", one.name
 
 
-def _module_of(file: Path, name: str | None) -> ModuleType:
-    """The module of a file, imported once."""
+def module_of(file: Path, name: str | None = None) -> ModuleType:
+    """The module of a file, imported once.
+
+    Args:
+        file: a Python file.
+        name: the module name to import it under.
+
+    Raises:
+        ScenarioError: it does not import.
+    """
     module_name = name or f"{FILE_MODULE}{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
     module = sys.modules.get(module_name)
     return module if module is not None else _import(file, module_name)

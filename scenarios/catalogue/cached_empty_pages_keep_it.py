@@ -24,7 +24,10 @@ BUG = KnownBug(
     signatures=("zombie: *",),
     preemptions=(0, 0),
     found_in=generations("G0") + generations("G1x"),
-    absent_from=generations("G1") + generations("G2", "G8x") + generations("G10", "G12") + generations("repaired"),
+    absent_from=generations("G0x", "G1")
+    + generations("G2", "G8x")
+    + generations("G10", "G12")
+    + generations("repaired"),
     not_applicable=dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     fast=True,
 )

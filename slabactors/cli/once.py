@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from slabactors.explore.program import Execution
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
+from slabactors.report.dead_caches import DeadCaches, DeadCachesWatch, facts_of, summary
 from slabactors.report.words import counted
-from slabactors.runtime.step import Ending, Outcome, TimePolicy
+from slabactors.runtime.step import Ending, Observer, Outcome, Step, TimePolicy
 from slabactors.runtime.tripwires import tripwires
 from slabactors.scenario import BoundScenario, LiveExecution, find
 from slabactors.trace.log import RunLog, broke_at
@@ -81,6 +82,7 @@ class LiveOptions:
         jitter: how often a mailbox hesitates.
         duration: for how many seconds, again and again; None for one run.
         save: a directory for what is found.
+        log: a file for the JSON lines of one of the runs that go on for so long.
     """
 
     runtime: str
@@ -89,6 +91,7 @@ class LiveOptions:
     jitter: float
     duration: float | None = None
     save: Path | None = None
+    log: Path | None = None
 
     def check(self) -> None:
         """See whether they make sense.
@@ -121,6 +124,18 @@ class LiveOptions:
             )
 
 
+def run_facts(program: BoundScenario, live: LiveOptions) -> dict[str, Any]:
+    """What is run: the first line of a log."""
+    return {
+        "version": __version__,
+        "scenario": program.scenario.name,
+        "lifecycle": program.lifecycle.name,
+        "parameters": program.settings,
+        "seed": live.seed,
+        "runtime": live.runtime,
+    }
+
+
 def run_once(
     target: str,
     lifecycle: str | None,
@@ -134,42 +149,54 @@ def run_once(
     """Run a scenario once with either driver, or again and again live."""
     live.check()
     if live.duration is not None:
-        if show != SurfaceOptions():
+        if replace(show, log=None) != SurfaceOptions():
             raise UsageError(
-                "--log, --slabinfo and --sysfs are of one run, and --duration makes many.\n"
-                "  Keep what is found instead: --save DIR, and then: slabactors replay FILE --log FILE"
+                "--slabinfo and --sysfs are of one run, and --duration makes many.\n"
+                "  Leave out --duration, or keep what is found instead: --save DIR"
             )
         from slabactors.cli.soak import soak_scenario
 
-        return soak_scenario(find(target).bind(lifecycle_name=lifecycle, settings=settings), live, json=json)
+        return soak_scenario(
+            find(target).bind(lifecycle_name=lifecycle, settings=settings), replace(live, log=log), json=json
+        )
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
-    facts = {
-        "version": __version__,
-        "scenario": program.scenario.name,
-        "lifecycle": program.lifecycle.name,
-        "parameters": program.settings,
-        "seed": live.seed,
-        "runtime": live.runtime,
-    }
+    facts = run_facts(program, live)
     with surfaces(show, program.config.allocator) as write_surfaces:
+        watch = DeadCachesWatch()
         if log is None:
-            execution = _execute(program, live, None)
+            execution = _execute(program, live, watch)
         else:
             with logged(log) as sink:
                 sink.run(**facts)
-                execution = _execute(program, live, sink)
+                execution = _execute(program, live, _Both(sink, watch))
+                if isinstance(execution, LiveExecution):
+                    sink.keep(execution.steps)
                 write_end(sink, execution.outcome, execution.world)
         # What was found is said even when the rest cannot be kept: a live run cannot be had again.
-        code = report(execution.outcome, execution.world, facts, json=json)
+        code = report(execution.outcome, execution.world, facts, json=json, dead=watch.seen(execution.outcome))
         write_surfaces(execution.world)
     return code
 
 
-def _execute(program: BoundScenario, live: LiveOptions, sink: RunLog | None) -> Execution | LiveExecution:
+class _Both:
+    """Observes a run for its log and for its summary."""
+
+    def __init__(self, log: RunLog, watch: DeadCachesWatch) -> None:
+        self.about_to_change = log.about_to_change
+        self._log = log
+        self._watch = watch
+
+    def __call__(self, step: Step) -> None:
+        """A step."""
+        self._log(step)
+        self._watch(step)
+
+
+def _execute(program: BoundScenario, live: LiveOptions, observer: Observer) -> Execution | LiveExecution:
     if live.runtime == "sim":
         # One run is for seeing what happens and how long it takes: timers keep to their times, as they do live.
         with tripwires():
-            return program.execute(RandomWalk(f"{live.seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
+            return program.execute(RandomWalk(f"{live.seed}/0"), observer=observer, time=TimePolicy.QUIESCENT)
     from slabactors.cli.live import run_live
 
     return run_live(
@@ -178,12 +205,20 @@ def _execute(program: BoundScenario, live: LiveOptions, sink: RunLog | None) -> 
         backend=live.runtime,
         time_scale=live.time_scale,
         jitter=live.jitter,
-        observer=sink,
+        observer=observer,
     )
 
 
-def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool) -> int:
-    """Print what became of a run, and give the exit code that says so."""
+def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool, dead: DeadCaches) -> int:
+    """Print what became of a run, and give the exit code that says so.
+
+    Args:
+        outcome: how it ended.
+        machine: as it is at the end.
+        facts: what was run.
+        json: print one JSON document.
+        dead: its dead caches; several of them are added up for a person, too.
+    """
     bug = outcome.bug
     caches = caches_of(machine)
     if json:
@@ -196,6 +231,7 @@ def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: b
                 "work_runs": machine.system_wq.executed,
                 "pages": machine.page_alloc.pages - machine.page_alloc.free,
                 "caches": caches,
+                "dead_caches": facts_of(dead),
                 "finding": None
                 if bug is None
                 else {"signature": signature(outcome), "kind": bug.kind.value, "message": bug.message},
@@ -209,6 +245,9 @@ def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: b
         )
         for row in caches:
             say(f"  {row['cache']:<24} {_fate(row)}")
+        if len(dead.dead) > 1:
+            for line in summary(dead).splitlines():
+                say(f"  {line}")
         if bug is not None:
             say(f"  {signature(outcome)}")
             say(f"  {bug.message}")

@@ -7,18 +7,21 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from slabactors import __version__
 from slabactors.errors import FindingFileError, Kind, OutputError
 from slabactors.runtime.step import Decision, Outcome, TimePolicy
+from slabactors.runtime.turns import Turn
 
 __all__ = ["Choice", "Finding", "load", "save"]
 
 FORMAT = "slabactors-finding"
 FORMAT_VERSION = 1
+BYTES_MAX: Final = 1 << 26
+"""Of a file that is read for a finding: whatever is longer is something else, and need not fit in memory."""
 
 REPEAT_HINT = "  A scenario must not keep state between runs, nor read clocks, random numbers or addresses."
 """What to do about a program that does not repeat itself."""
@@ -59,6 +62,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         preemptions: of the whole run that the schedule stands for: switches away from a path that could have gone on.
         preemptions_minimum: no schedule with fewer shows it; they were all explored.
         schedule: the choices that lead to it.
+        calls: what a live machine's program called; then there is no scenario, and its name says who called.
     """
 
     format: str = FORMAT
@@ -79,6 +83,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int
     preemptions_minimum: bool = False
     schedule: list[Choice]
+    calls: list[Turn] | msgspec.UnsetType = msgspec.UNSET
 
 
 def signature(outcome: Outcome) -> str:
@@ -149,12 +154,18 @@ def load(path: Path) -> Finding:
         FindingFileError: it is missing, truncated, something else, or of another format version.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX)
     except OSError as error:
         raise FindingFileError(
             f"cannot read the finding {path}: {error.strerror}.\n"
             "  Findings are written by: slabactors explore (or verify) SCENARIO --save DIR"
         ) from error
+    if data.startswith(b'{"event":"run",'):
+        raise FindingFileError(
+            f"{path} is the log of a run, not a finding.\n"
+            f"  Look into it: slabactors log why {path} STEP, or slabactors report {path}"
+        )
     try:
         head = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

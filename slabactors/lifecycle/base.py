@@ -55,6 +55,8 @@ class Lifecycle(ABC):
         fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
         locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
         css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
+        looks_up_under_rcu: a task finds its child, or takes a reference of its group, in the read-side section in which
+            it has found its group (3.10).
         adds_to_sysfs_unlocked: a new cache is added to sysfs without ``slab_mutex`` (to 3.14).
         unlocks_for_sysfs: a cache that was shut down is taken out of sysfs without it (3.8).
         relocation: how the array of a root becomes larger, where arrays move (`MachineConfig.memcg_caches_min`).
@@ -87,6 +89,7 @@ class Lifecycle(ABC):
     frees_memcg_by_work: ClassVar[bool] = False
     frees_memcg_by_rcu: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
+    looks_up_under_rcu: ClassVar[bool] = False
     adds_to_sysfs_unlocked: ClassVar[bool] = True
     unlocks_for_sysfs: ClassVar[bool] = False
     relocation: ClassVar[Relocation] = Relocation.EMPTY_FIRST

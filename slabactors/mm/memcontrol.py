@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MemCgroup",
     "MemcgCacheParams",
+    "Task",
     "kmem_cache_create_memcg",
     "mem_cgroup_create",
     "mem_cgroup_rmdir",
@@ -389,6 +390,31 @@ class MemCgroup(Actor):
         """``mem_cgroup_free()``."""
 
 
+class Task(Actor):
+    """``struct task_struct``, as far as its memcg goes: for stories in which it is moved to another one.
+
+    Args:
+        name: how reports call it.
+        memcg: its group; None for the root group.
+    """
+
+    role = "task_struct"
+
+    def __init__(self, name: str, memcg: MemCgroup | None) -> None:
+        super().__init__(name)
+        self.memcg = memcg
+
+    @operation(reads="cgroups")
+    def mem_cgroup_from_task(self) -> MemCgroup | None:
+        """``mem_cgroup_from_task(rcu_dereference(mm->owner))``: its group now; in a read-side section."""
+        return self.memcg
+
+    @operation(writes="cgroups")
+    def attach(self, memcg: MemCgroup | None) -> None:
+        """``rcu_assign_pointer(tsk->cgroups, newcg)``: it is in another group from here on."""
+        self.memcg = memcg
+
+
 class Cgroups(Actor):
     """The cgroup hierarchy: hands out ids."""
 
@@ -560,7 +586,8 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup, count: int = 1) -> None:
     """Drop references; with the last the memcg is freed, at once or by a kworker.  Any context.
 
     Models mem_cgroup_put(), free_rcu() and free_work() (mm/memcontrol.c, v3.8).
-    Deviation: no grace period passes before that work is queued, unless the lifecycle has readers that count on it.
+    Deviation: a grace period passes before that work is queued only where the story has a `Task`, and in the releases
+    of which other code looks a memcg up under RCU.
     """
     if not await memcg.put(count):
         return
@@ -582,7 +609,10 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup, count: int = 1) -> None:
         await memcg.work_freeing.init(free_work)
         await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
 
-    await (call_rcu(cpu, free_rcu) if lifecycle.frees_memcg_by_rcu else free_rcu())
+    if cpu.machine.tasks or lifecycle.frees_memcg_by_rcu:
+        await call_rcu(cpu, free_rcu)
+    else:
+        await free_rcu()
 
 
 async def mem_cgroup_free(memcg: MemCgroup, *, with_id: bool = True) -> None:
@@ -633,6 +663,27 @@ async def memcg_kmem_get_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup, *, m
         return await memcg_create_kmem_cache(cpu, root, memcg)
     await memcg_create_cache_enqueue(cpu, root, memcg)
     return root
+
+
+async def memcg_kmem_get_cache_of_task(
+    cpu: Cpu, root: KmemCache, task: Task, *, may_sleep: bool
+) -> tuple[KmemCache, MemCgroup | None]:
+    """As `memcg_kmem_get_cache`, for a task that others may move meanwhile; with the group that it was in.
+
+    Models __memcg_kmem_get_cache() (mm/memcontrol.c, v3.8 and v3.10).
+    """
+    machine = cpu.machine
+    section = await machine.rcu.read_lock()
+    memcg = await task.mem_cgroup_from_task()
+    if not machine.lifecycle.looks_up_under_rcu:
+        await machine.rcu.read_unlock(section)
+        # Window: the task may be moved, and its group freed.
+    cache = root
+    if memcg is not None:
+        cache = await machine.lifecycle.get_cache(cpu, root, memcg, may_sleep=may_sleep)
+    if machine.lifecycle.looks_up_under_rcu:
+        await machine.rcu.read_unlock(section)
+    return cache, memcg
 
 
 async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> None:

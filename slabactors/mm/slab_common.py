@@ -11,7 +11,12 @@ from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
 from slabactors.mm.allocator import CacheSpec, mergeable
 from slabactors.mm.memcg_caches import alloc_root_params, free_root_params
-from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
+from slabactors.mm.memcontrol import (
+    Task,
+    memcg_kmem_get_cache_of_task,
+    memcg_release_cache,
+    memcg_unregister_cache,
+)
 from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
@@ -308,7 +313,7 @@ async def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
 async def kmem_cache_alloc(
     cpu: Cpu,
     cache: KmemCache,
-    memcg: MemCgroup | None = None,
+    memcg: MemCgroup | Task | None = None,
     *,
     may_sleep: bool = True,
     node: int | None = None,
@@ -320,7 +325,8 @@ async def kmem_cache_alloc(
     Args:
         cpu: where the task runs.
         cache: the root cache.
-        memcg: the memcg of the task; none for a kernel thread.
+        memcg: the memcg of the task, as it has looked it up; or the task, which looks it up now; none for a kernel
+            thread.
         may_sleep: the caller may sleep (GFP_KERNEL), so that a missing child can be created in place where the
             lifecycle does so.
         node: the memory node that it must come from, as for kmem_cache_alloc_node(); None for any.
@@ -331,7 +337,9 @@ async def kmem_cache_alloc(
     machine = cpu.machine
     if may_sleep:
         await might_sleep()
-    if memcg is not None:
+    if isinstance(memcg, Task):
+        cache, memcg = await memcg_kmem_get_cache_of_task(cpu, cache, memcg, may_sleep=may_sleep)
+    elif memcg is not None:
         cache = await machine.lifecycle.get_cache(cpu, cache, memcg, may_sleep=may_sleep)
     # Window: up to 3.18 nothing holds the child; it may be destroyed before the allocator touches it.
     obj = await machine.allocator.alloc(cpu, cache, memcg, node)

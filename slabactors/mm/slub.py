@@ -347,6 +347,7 @@ class Slub(Allocator):
             discard[:0] = surplus
         for slab in discard:
             await self._discard(cpu, cache, slab)
+            await self._count_freed(cpu, cache)
 
     async def _deactivate(self, cpu: Cpu, cache: KmemCache, slab: Slab, freelist: list[int]) -> None:
         """Give up a CPU's current slab.  Models deactivate_slab() (mm/slub.c, v3.8 and v6.1).
@@ -365,6 +366,7 @@ class Slub(Allocator):
             if inuse == 0 and await node.too_many():
                 if await slab.deactivate(seen, freelist):
                     await self._discard(cpu, cache, slab)
+                    await self._count_freed(cpu, cache)
                     return
             elif seen.free + len(freelist) > 0:
                 await node.lock()
@@ -374,6 +376,12 @@ class Slub(Allocator):
                 await node.unlock()
             elif await slab.deactivate(seen, freelist):
                 return
+
+    async def _count_freed(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Count a slab that has gone back, in the cache that it was of.  Models stat() (mm/slub.c, v3.8)."""
+        if cpu.machine.config.slub_stats:
+            # Window: that slab may have been the last of a dead cache.
+            await cache.cpu_slabs[cpu.id].count_freed()
 
     async def _flush_cpu(self, cpu: Cpu, cache: KmemCache, owner: Cpu | None = None) -> None:
         """What one CPU does in a flush, interrupts off, or another one for it when it is dead.
