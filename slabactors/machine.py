@@ -14,13 +14,14 @@ from slabactors.kernel.debugobjects import DebugObjects
 from slabactors.kernel.hotplug import NodeStates
 from slabactors.kernel.locking import Mutex, RwSem
 from slabactors.kernel.rcu import Rcu
+from slabactors.kernel.sysfs_names import SysfsNames
 from slabactors.kernel.workqueue import Workqueue, kworkers
 from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
 from slabactors.mm import models, vmscan
 from slabactors.mm.allocator import CacheSpec
 from slabactors.mm.memcg_caches import Relocation
-from slabactors.mm.memcontrol import Cgroups, MemCgroup
+from slabactors.mm.memcontrol import Cgroups, MemCgroup, Task
 from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
 from slabactors.mm.slab_page import SlabPage
@@ -59,8 +60,11 @@ class MachineConfig:
             a kernel.  A group beyond its end makes it move.  0 for arrays that are large enough from the start.
         sysfs: SLUB's caches have directories in /sys/kernel/slab, which are added and removed step by step; who removes
             one waits for who reads or writes its files.
+        failslab: the small allocations of the kernel itself, of which a request to create a child is one, may fail.
         shutdown_frees_nodes: shutting a cache down frees its structures for CPUs and nodes, as SLUB does, in a step of
             its own; else they are freed with the cache.
+        slub_stats: SLUB counts in a cache how many of its slabs have gone back (CONFIG_SLUB_STATS): in a flush, when
+            they have.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
@@ -76,7 +80,9 @@ class MachineConfig:
     merging: bool = False
     memcg_caches_min: int = 0
     sysfs: bool = False
+    failslab: bool = False
     shutdown_frees_nodes: bool = False
+    slub_stats: bool = False
     deferrable_slip: int = 0
     hotplug: bool = False
     memoryless_nodes: int = 0
@@ -97,6 +103,7 @@ class Machine:
         slab_caches: the caches that are not being destroyed, newest first; ``slab_mutex`` protects it.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
+        tasks: those that `new_task` made.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
@@ -127,6 +134,7 @@ class Machine:
         self.node_states = NodeStates(config.nodes - config.memoryless_nodes)
         self.cgroup_mutex = Mutex("cgroup_mutex")
         self.css_idr = Idr("css_idr")
+        self.slab_kset = SysfsNames("kernel/slab")
         self.rcu = Rcu("rcu", config.cpus)
         self.rcu_sched = self.rcu if lifecycle.consolidated_rcu else Rcu("rcu_sched", config.cpus)
         self.cgroups = Cgroups()
@@ -139,6 +147,7 @@ class Machine:
         self.slab_caches: list[KmemCache] = []
         self.slabs: dict[SlabPage, None] = {}
         self.memcgs: list[MemCgroup] = []
+        self.tasks: list[Task] = []
         self.destroyed: list[tuple[str, int]] = []
         self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
 
@@ -206,7 +215,7 @@ class Machine:
             memcg: for which group.
             listed: as in `new_cache`.
         """
-        child = KmemCache(f"{root.name}({memcg.id}:{memcg.label})", root.spec, root.geometry, root=root)
+        child = KmemCache(f"{root.name}({memcg.named_by}:{memcg.label})", root.spec, root.geometry, root=root)
         self.allocator.build(self, child)
         child.params = self.lifecycle.new_params(self, child, memcg, root)
         if listed:
@@ -246,6 +255,17 @@ class Machine:
         shrinker = vmscan.Shrinker(name, batch)
         self.shrinkers.append(shrinker)
         return shrinker
+
+    def new_task(self, name: str, memcg: MemCgroup | None) -> Task:
+        """A task whose group is looked up when it allocates, so that it can be moved meanwhile.
+
+        Args:
+            name: how reports call it.
+            memcg: its group; None for the root group.
+        """
+        task = Task(name, memcg)
+        self.tasks.append(task)
+        return task
 
     def children(self) -> list[KmemCache]:
         """The child caches that have not been freed."""

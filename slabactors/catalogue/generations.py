@@ -28,12 +28,12 @@ GENERATIONS: Final[dict[str, tuple[str, ...]]] = {
     "G8": ("v3.16",),  # 3.16 to 3.18: no work, and everything under one mutex
     "G8x": (),  # in -mm, 2014-06, withdrawn: a reference for each slab
     "G9": ("v3.19",),  # 3.19: the css is the reference
-    "G10": ("v4.0", "v4.4"),  # 4.0 to 4.10: deactivated at offline, destroyed when the css is freed
+    "G10": ("v4.0-early-id", "v4.0", "v4.4"),  # 4.0 to 4.10: deactivated at offline, destroyed when the css is freed
     # 4.11 to 5.2: deactivated by a work after a grace period
-    "G11": ("v4.11", "v4.18-flush-only", "v4.18-grace-period", "v4.18"),
+    "G11": ("v4.11", "v4.12", "v4.18-flush-only", "v4.18-grace-period", "v4.18"),
     # 5.3 to 5.8: a percpu reference, and children that move to the parent
     "G12": ("v5.3", "v5.4", "v5.5", "v5.8", "v5.8-stable"),
-    "G13": ("v5.9",),  # from 5.9 on: no caches of memcgs
+    "G13": ("v5.9", "v5.19", "v6.0-rc4", "v6.0", "v6.6"),  # from 5.9 on: no caches of memcgs, and roots to destroy
     "repaired": ("repaired",),  # no kernel's
 }
 """Oldest first."""

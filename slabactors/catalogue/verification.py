@@ -3,7 +3,7 @@
 Where history has it, it is looked for at random, and then with no preemption, with one ..., for the fewest that show
 it.  Where history does not, and where looking at random fails, everything is explored: with timers that fire at any
 moment, else with such that fire when nothing else can move, else all schedules with so few preemptions.  All budgets
-are in executions: a cell comes out the same on any machine.
+are in steps and executions: a cell comes out the same on any machine.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from math import inf
 from typing import Final
 
 from slabactors.catalogue.entry import Entry, Expected
+from slabactors.catalogue.metered import Metered
 from slabactors.errors import Kind
 from slabactors.explore.bounded import BoundedResult, search_bounded
 from slabactors.explore.campaign import Found, search_until_broken
+from slabactors.explore.dpor import Statistics
 from slabactors.explore.fewest import Budget
 from slabactors.explore.shrink import shrink
-from slabactors.explore.verify import verify
+from slabactors.explore.verify import Verification, verify
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario
 
@@ -33,14 +35,8 @@ SAMPLES: Final = 2000
 BOUND: Final = 2
 """Preemptions within which all schedules are tried."""
 
-FEWEST_RUNS: Final = 4000
-"""Executions within which the fewest preemptions are looked for."""
-
-PROOF_RUNS: Final = 4000
-"""Executions of each attempt to explore everything."""
-
-BOUNDED_RUNS: Final = 6000
-"""Executions of all schedules with few preemptions, where everything is too much."""
+STEPS: Final = 200_000
+"""Steps that each search may take: some thousand executions of a small story."""
 
 SHRINK_REPLAYS: Final = 300
 """Executions to make a schedule small, where the fewest preemptions are not known."""
@@ -163,13 +159,18 @@ class _Examination:
             cell.verdict, cell.signature, cell.kind = Verdict.FOUND, this, Kind(this.partition(":")[0])
         return this
 
+    def metered(self) -> Metered:
+        """The program with what one search may take."""
+        return Metered(self.program, STEPS, self.stop)
+
     def sample(self) -> None:
         """At random."""
         found: dict[str, Found] = {}
-        for result in search_until_broken(self.program, strategy="portfolio", runs=SAMPLES, wanted=self.is_this):
-            if self.stop():
-                return
+        program = self.metered()
+        for result in search_until_broken(program, strategy="portfolio", runs=SAMPLES, wanted=self.is_this):
             found = result.found
+            if program.spent():
+                break
         this = self.take(found)
         if this is not None:
             self.sampled = found[this]
@@ -180,7 +181,9 @@ class _Examination:
         cell = self.cell
         policies = dict.fromkeys((self.program.scenario.time, TimePolicy.QUIESCENT))
         for policy in policies:
-            for searched in verify(self.program, time=policy, search="auto", runs=PROOF_RUNS, stop=self.stop):
+            program = self.metered()
+            searched = Verification(Statistics())
+            for searched in verify(program, time=policy, search="auto", stop=program.spent):
                 if any(map(self.is_this, searched.found)):
                     break
             cell.how, cell.explored = policy.value, searched.statistics.executions
@@ -189,14 +192,15 @@ class _Examination:
                 cell.verdict = Verdict.CLEAN
             if found or searched.exhaustive or self.stop():
                 return
-        within = self.bounded(BOUNDED_RUNS)
+        within = self.bounded()
         cell.how, cell.explored = "preemptions", within.result.executions
         if cell.verdict is not Verdict.FOUND and within.exhausted >= 0 and not within.result.bounded:
             cell.verdict, cell.bound = Verdict.CLEAN, within.exhausted
 
-    def bounded(self, runs: int) -> BoundedResult:
+    def bounded(self) -> BoundedResult:
         """All schedules with no preemption, with one ..., until one shows the bug: none with fewer does."""
-        *_, within = search_bounded(self.program, bound=BOUND, runs=runs, stop=self.stop, wanted=self.is_this)
+        program = self.metered()
+        *_, within = search_bounded(program, bound=BOUND, stop=program.spent, wanted=self.is_this)
         this = self.take(within.result.found)
         if this is not None:
             self.cell.preemptions, self.cell.fewest = within.first_bound[this], not within.result.bounded
@@ -204,7 +208,7 @@ class _Examination:
 
     def find_fewest(self) -> None:
         """With how few preemptions it shows; else with how few the schedule at hand does when it is made small."""
-        within = self.bounded(FEWEST_RUNS)
+        within = self.bounded()
         cell = self.cell
         if cell.preemptions is not None or self.sampled is None or self.stop():
             return

@@ -163,11 +163,17 @@ class RcuData(Actor):
     def _earlier_called(self, place: int) -> bool:
         return self.called >= place - 1
 
-    @operation(guard=_earlier_called, reads="called")
+    @operation(guard=_earlier_called, reads="called", narrow=[Narrow(_earlier_called)])
     def begin(self, place: int) -> None:
         """``rcu_do_batch()``: until the callbacks before it have returned."""
 
-    @operation(writes="called")
+    def _plenty(self) -> int:
+        return _NEVER_OUT
+
+    def _one(self) -> int:
+        return 1
+
+    @operation(writes="called", narrow=[CountsDown("called", _plenty, _one)])
     def done(self) -> None:
         """``rdp->qlen--``: a callback has returned."""
         self.called += 1
@@ -230,7 +236,7 @@ class RcuHeadOrWork(Work):
     role = "rcu_head_or_work"
     callback: RcuCallback | None = None
 
-    @operation(clock=True)
+    @operation
     def init(self, function: Any) -> None:
         """``INIT_WORK()`` over an RCU head.
 

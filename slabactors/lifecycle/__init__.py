@@ -26,9 +26,9 @@ from slabactors.lifecycle.v3_15 import V315
 from slabactors.lifecycle.v3_16 import V316
 from slabactors.lifecycle.v3_19 import V319
 from slabactors.lifecycle.v4 import V4
-from slabactors.lifecycle.v4_0 import V40
+from slabactors.lifecycle.v4_0 import V40, V40EarlyId
 from slabactors.lifecycle.v4_4 import V44
-from slabactors.lifecycle.v4_11 import V411
+from slabactors.lifecycle.v4_11 import V411, V412
 from slabactors.lifecycle.v4_18 import V418, V418FlushOnly, V418GracePeriod
 from slabactors.lifecycle.v5 import V5
 from slabactors.lifecycle.v5_3 import V53
@@ -36,7 +36,9 @@ from slabactors.lifecycle.v5_4 import V54
 from slabactors.lifecycle.v5_5 import V55
 from slabactors.lifecycle.v5_8 import V58, V58Stable
 from slabactors.lifecycle.v5_9 import V59
+from slabactors.lifecycle.v5_19 import V519
 from slabactors.lifecycle.v6 import V6
+from slabactors.lifecycle.v6_0 import V60, V66, V60Rc4
 from slabactors.lifecycle.verify_dead import VerifyDead
 
 LIFECYCLES: dict[str, type[Lifecycle]] = {
@@ -56,9 +58,11 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         V315,
         V316,
         V319,
+        V40EarlyId,
         V40,
         V44,
         V411,
+        V412,
         V418FlushOnly,
         V418GracePeriod,
         V418,
@@ -68,6 +72,10 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         V58,
         V58Stable,
         V59,
+        V519,
+        V60Rc4,
+        V60,
+        V66,
         Repaired,
         NoPendingCheck,
         DestroyAfterShrink,

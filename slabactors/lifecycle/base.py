@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from slabactors.kernel.workqueue import WorkFunction, WorkqueueSpec
 from slabactors.mm import memcontrol, slab_common
 from slabactors.mm.memcg_caches import Relocation, all_children
-from slabactors.mm.memcontrol import MemcgCacheParams
+from slabactors.mm.memcontrol import ChildNames, MemcgCacheParams
 from slabactors.mm.slab_common import try_destroy
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Lifecycle(ABC):
         fair_hotplug_locks: who plugs a CPU or memory, and waits, holds up who comes later and wants it to stay (4.13).
         locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
         css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
+        looks_up_under_rcu: a task finds its child, or takes a reference of its group, in the read-side section in which
+            it has found its group (3.10).
         adds_to_sysfs_unlocked: a new cache is added to sysfs without ``slab_mutex`` (to 3.14).
         unlocks_for_sysfs: a cache that was shut down is taken out of sysfs without it (3.8).
         relocation: how the array of a root becomes larger, where arrays move (`MachineConfig.memcg_caches_min`).
@@ -65,6 +67,11 @@ class Lifecycle(ABC):
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
         charges_pages: the pages of a child are charged to the group of whoever allocates (to 5.8).
+        child_names: which number of a group is in the names of its children.
+        puts_memcg_without_request: the reference that was taken for a request to create a child is dropped when there
+            is no memory for the request.
+        stores_for_children: what is written to a file of a root in sysfs, its children are told (to 5.8).
+        reading_holds_memory: reading a counter in sysfs keeps memory from coming online (to 5.3).
         reparents: what a group has charged is its parent's when it has gone offline (5.3).
         kmem_pins_memcg: one reference of a group stands for all that it has charged (to 3.18); later each page has one.
     """
@@ -82,6 +89,7 @@ class Lifecycle(ABC):
     frees_memcg_by_work: ClassVar[bool] = False
     frees_memcg_by_rcu: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
+    looks_up_under_rcu: ClassVar[bool] = False
     adds_to_sysfs_unlocked: ClassVar[bool] = True
     unlocks_for_sysfs: ClassVar[bool] = False
     relocation: ClassVar[Relocation] = Relocation.EMPTY_FIRST
@@ -94,6 +102,10 @@ class Lifecycle(ABC):
     kmem_pins_memcg: ClassVar[bool] = True
     charges_pages: ClassVar[bool] = True
     reparents: ClassVar[bool] = False
+    child_names: ClassVar[ChildNames] = ChildNames.SLOT
+    puts_memcg_without_request: ClassVar[bool] = True
+    stores_for_children: ClassVar[bool] = True
+    reading_holds_memory: ClassVar[bool] = False
     consolidated_rcu: ClassVar[bool] = False
     workqueues: ClassVar[tuple[WorkqueueSpec, ...]] = ()
     creation_workqueue: ClassVar[str] = "system_wq"

@@ -68,7 +68,7 @@ class V315(V314):
             await mem_cgroup_put(cpu, params.memcg)
         else:
             await free_root_params(cache)
-        await sysfs_slab_remove(cache)
+        await sysfs_slab_remove(cpu, cache)
         await cache.free()
         await release_hotplug(cpu)
         machine.note_destroyed(cache)

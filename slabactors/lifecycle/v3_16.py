@@ -10,7 +10,7 @@ from slabactors.lifecycle.base import WithoutDestroyWork
 from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.memcontrol import mem_cgroup_put, new_child
 from slabactors.mm.slab_common import close, kmem_cache_shrink, try_destroy
-from slabactors.mm.slub_sysfs import sysfs_slab_add
+from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -36,6 +36,7 @@ class V316(WithoutDestroyWork):
     locks_memory_hotplug = True
     adds_to_sysfs_unlocked = False
     relocation = Relocation.NEVER
+    reading_holds_memory = True
 
     async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
         """A child counts its pages, and holds its group."""
@@ -95,15 +96,31 @@ class V316(WithoutDestroyWork):
         """The reference that a child had of its group."""
         await mem_cgroup_put(cpu, memcg)
 
-    async def release_pages(self, cpu: Cpu, cache: KmemCache, order: int) -> None:
-        """``nr_pages`` is only a count."""
+    async def charge_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup, order: int) -> bool:
+        """``__memcg_charge_slab()``: pages that are charged are counted, before there are any."""
         assert cache.params is not None
+        if not await super().charge_slab(cpu, cache, memcg, order):
+            return False
+        await cache.params.add_pages(1 << order)
+        return True
+
+    async def uncharge_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup, order: int) -> None:
+        """``__memcg_uncharge_slab()``: the other way round, when the pages have gone back."""
+        assert cache.params is not None
+        await super().uncharge_slab(cpu, cache, memcg, order)
         await cache.params.sub_and_test(1 << order)
 
-    async def destroy_cache(self, cpu: Cpu, cache: KmemCache) -> str | None:
-        """``kmem_cache_destroy()``: of a root that has no other name the children first, and it only if none is left.
+    async def bind_pages(self, cpu: Cpu, cache: KmemCache, order: int) -> None:
+        """They were counted when they were charged."""
 
-        ``slab_mutex`` is given back for that: ``memcg_slab_mutex`` has to be taken before it.
+    async def release_pages(self, cpu: Cpu, cache: KmemCache, order: int) -> None:
+        """They are counted until they are uncharged."""
+
+    async def destroy_cache(self, cpu: Cpu, cache: KmemCache) -> str | None:
+        """``kmem_cache_destroy()``: of a root that has no other name the children first, then the root.
+
+        ``slab_mutex`` is given back for that: ``memcg_slab_mutex`` has to be taken before it.  The root is to stay if
+        one of its children does; but that is looked for in the slots, which are empty whatever came of the children.
         """
         machine = cpu.machine
         await hold_hotplug(cpu)
@@ -118,22 +135,23 @@ class V316(WithoutDestroyWork):
             # Window: without a name, and still in the list of caches.
             complaint = await self.destroy_children(cpu, cache)
             await machine.slab_mutex.lock()
-        complaint = complaint or await close(cpu, cache)
-        if complaint is not None:
+        objects_remain = await close(cpu, cache)
+        if objects_remain is not None:
             await machine.slab_mutex.unlock()
             await release_hotplug(cpu)
             machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
-            return complaint
+            return complaint or objects_remain
         machine.slab_caches.remove(cache)
         await machine.slab_mutex.unlock()
         if cache.spec.rcu:
             await rcu_barrier(cpu)
         if cache.params is not None:
             await cache.params.free()
+        await sysfs_slab_remove(cpu, cache)
         await cache.free()
         machine.note_destroyed(cache)
         await release_hotplug(cpu)
-        return None
+        return complaint
 
     async def destroy_children(self, cpu: Cpu, root: KmemCache) -> str | None:
         """``__memcg_cleanup_cache_params()``: slot by slot, under memcg_slab_mutex."""

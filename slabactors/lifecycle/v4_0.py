@@ -9,14 +9,15 @@ from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
 from slabactors.lifecycle.v3_19 import V319
 from slabactors.mm.memcontrol import (
+    ChildNames,
     MemcgCacheParams,
     mem_cgroup_free,
     mem_cgroup_put,
     memcg_create_cache_enqueue,
     new_child,
 )
-from slabactors.mm.slab_common import close, kmem_cache_shrink
-from slabactors.mm.slub_sysfs import sysfs_slab_add
+from slabactors.mm.slab_common import close
+from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -36,6 +37,7 @@ class V40(V319):
 
     name = "v4.0"
     release = "4.0, 2015-04-12"
+    child_names = ChildNames.CSS_ID
 
     def new_params(self, machine: Machine, child: KmemCache, memcg: MemCgroup, root: KmemCache) -> MemcgCacheParams:
         """Part of the cache, from here on."""
@@ -107,7 +109,7 @@ class V40(V319):
     async def deactivate(self, cpu: Cpu, child: KmemCache) -> None:
         """``__kmem_cache_shrink(s, true)``: no empty slab is kept any more, and those that are there go now."""
         await cpu.machine.allocator.stop_caching(cpu, child)
-        await kmem_cache_shrink(cpu, child)
+        await cpu.machine.allocator.shrink(cpu, child)
 
     async def css_free(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """``memcg_destroy_kmem_caches()``: nothing is charged to the group any more, so none of its caches has a page.
@@ -156,6 +158,7 @@ class V40(V319):
         if any(cache.spec.rcu for cache in caches):
             await rcu_barrier(cpu)
         for cache in caches:
+            await sysfs_slab_remove(cpu, cache)
             await cache.free()
             machine.note_destroyed(cache)
 
@@ -195,3 +198,14 @@ class V40(V319):
                 gone.append(child)
             complaint = complaint or busy
         return complaint
+
+
+class V40EarlyId(V40):
+    """As 4.0, with css ids that are given back with the last reference of a group, before its children are destroyed.
+
+    4.0 without "cgroup: release css->id after css_free", as 3.19 has it.
+    """
+
+    name = "v4.0-early-id"
+    release = "4.0 without one of its patches"
+    child_names = ChildNames.CSS_ID_EARLY

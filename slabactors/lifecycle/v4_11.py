@@ -10,8 +10,8 @@ from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import RcuHeadOrWork, call_rcu_sched, rcu_barrier
 from slabactors.kernel.workqueue import Work, WorkFunction, WorkqueueSpec, queue_work
 from slabactors.lifecycle.v4_4 import V44
-from slabactors.mm.memcontrol import MemcgCacheParams, mem_cgroup_put
-from slabactors.mm.slab_common import kmem_cache_shrink
+from slabactors.mm.memcontrol import ChildNames, MemcgCacheParams, mem_cgroup_put
+from slabactors.mm.slub_sysfs import sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -69,6 +69,7 @@ class V411(V44):
 
     name = "v4.11"
     release = "4.11, 2017-04-30"
+    child_names = ChildNames.SERIAL
     creation_workqueue = MEMCG_KMEM_CACHE_WQ
     workqueues = (WorkqueueSpec(MEMCG_KMEM_CACHE_WQ, 1),)
 
@@ -83,7 +84,7 @@ class V411(V44):
     async def deactivate(self, cpu: Cpu, child: KmemCache) -> None:
         """``slab_deactivate_memcg_cache_rcu_sched()``: the rest is done by a work, for which the group is held."""
         params = cast("DeactivatedParams", child.params)
-        await cpu.machine.allocator.stop_caching(cpu, child)
+        await cpu.machine.allocator.stop_caching(cpu, child, wait=False)
         await params.memcg.get()
         await call_rcu_sched(cpu, partial(self.deactivate_rcufn, cpu, child), params.deact)
 
@@ -100,7 +101,9 @@ class V411(V44):
         memcg = child.params.memcg
         await hold_hotplug(cpu)
         await machine.slab_mutex.lock()
-        await kmem_cache_shrink(cpu, child)
+        # Slow paths that saw the old limits ended before the grace period did.
+        await machine.allocator.wait_slow_paths(cpu, child)
+        await machine.allocator.shrink(cpu, child)
         await machine.slab_mutex.unlock()
         await release_hotplug(cpu)
         await mem_cgroup_put(cpu, memcg)
@@ -112,11 +115,20 @@ class V411(V44):
         """``shutdown_cache()``: also releases it, or leaves that to the work that waits for RCU callbacks."""
         complaint = await super().shutdown(cpu, cache)
         if complaint is None:
+            await self.unlink_from_sysfs(cpu, cache)
             if cache.spec.rcu:
                 await self.destroy_after_rcu(cpu, cache)
             else:
-                await self.release_cache(cpu, cache)
+                await self.remove_from_sysfs(cpu, cache)
         return complaint
+
+    async def unlink_from_sysfs(self, cpu: Cpu, cache: KmemCache) -> None:
+        """A cache was shut down.  Under slab_mutex."""
+
+    async def remove_from_sysfs(self, cpu: Cpu, cache: KmemCache) -> None:
+        """``sysfs_slab_remove()``: which releases it.  Under slab_mutex, but for an RCU cache."""
+        await sysfs_slab_remove(cpu, cache)
+        await self.release_cache(cpu, cache)
 
     async def release_cache(self, cpu: Cpu, cache: KmemCache) -> None:
         """``slab_kmem_cache_release()``."""
@@ -138,4 +150,29 @@ class V411(V44):
         if caches:
             await rcu_barrier(cpu)
             for cache in caches:
-                await self.release_cache(cpu, cache)
+                await self.remove_from_sysfs(cpu, cache)
+
+
+class V412(V411):
+    """As 4.11, with directories that are removed by a work, which also releases the cache.
+
+    Models "slub: make sysfs file removal asynchronous" (mm/slub.c, v4.12 to v4.17).
+    """
+
+    name = "v4.12"
+    release = "4.12, 2017-07-02, to 4.17"
+
+    async def remove_from_sysfs(self, cpu: Cpu, cache: KmemCache) -> None:
+        """``sysfs_slab_remove()``: by ``kobj_remove_work``, which holds no mutex."""
+        if cache.dirent is None:
+            await self.release_cache(cpu, cache)
+            return
+        machine = cpu.machine
+        work = Work(f"{cache.name}.kobj_remove_work", machine.clock, machine.debugobjects, cache)
+        await work.init(partial(self.sysfs_slab_remove_workfn, cache))
+        await queue_work(cpu, machine.system_wq, work)
+
+    async def sysfs_slab_remove_workfn(self, cache: KmemCache, cpu: Cpu) -> None:
+        """``sysfs_slab_remove_workfn()``, on a kworker: until it has come so far the name is taken."""
+        await sysfs_slab_remove(cpu, cache)
+        await self.release_cache(cpu, cache)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from slabactors.kernel.rcu import rcu_barrier_sched, synchronize_sched
 from slabactors.kernel.workqueue import flush_workqueue
 from slabactors.lifecycle.v4_11 import MEMCG_KMEM_CACHE_WQ, V411
+from slabactors.mm.slub_sysfs import sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -23,7 +24,16 @@ class V418FlushOnly(V411):
     """
 
     name = "v4.18-flush-only"
+    fair_hotplug_locks = True
     release = "posted for 4.18, 2018-05: the first fix"
+
+    async def unlink_from_sysfs(self, cpu: Cpu, cache: KmemCache) -> None:
+        """``sysfs_slab_unlink()``: at once, under slab_mutex, so that its name can be used again."""
+        await sysfs_slab_remove(cpu, cache)
+
+    async def remove_from_sysfs(self, cpu: Cpu, cache: KmemCache) -> None:
+        """``sysfs_slab_release()``."""
+        await self.release_cache(cpu, cache)
 
     async def may_create(self, root: KmemCache, memcg: MemCgroup) -> bool:
         """Not for a root that is dying, either."""

@@ -21,7 +21,6 @@ from slabactors.mm.memcontrol import (
     mem_cgroup_put,
     memcg_create_cache_enqueue,
 )
-from slabactors.mm.slab_common import kmem_cache_shrink
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
@@ -87,6 +86,7 @@ class V53(V418):
     consolidated_rcu = True
     frees_memcg_by_rcu = True
     reparents = True
+    puts_memcg_without_request = False
 
     def new_statics(self, machine: Machine) -> MachineWide:
         """The list of caches that wait for RCU callbacks, and the lock."""
@@ -163,6 +163,10 @@ class V53(V418):
         """Each child goes alone: somebody holds an object of it."""
         return machine.allocator.live_objects(machine, cache) > 0
 
+    async def may_create(self, root: KmemCache, memcg: MemCgroup) -> bool:
+        """Also for a root that is dying: whoever destroys it waits for requests that were made before."""
+        return await memcg.kmem_is_online()
+
     # -- the group goes away ---------------------------------------------------------------------------------------
 
     async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
@@ -198,7 +202,7 @@ class V53(V418):
         """``kmemcg_cache_deactivate()``."""
         assert child.root is not None
         lock = _wide(cpu.machine).wq_lock
-        await cpu.machine.allocator.stop_caching(cpu, child)
+        await cpu.machine.allocator.stop_caching(cpu, child, wait=False)
         await spin_lock_irqsave(cpu, lock)
         if not await child.root.is_dying():
             await call_rcu(cpu, partial(self.kmemcg_rcufn, cpu, child, self.deactivate_after_rcu), _counted(child).work)
@@ -221,7 +225,10 @@ class V53(V418):
 
     async def deactivate_after_rcu(self, cpu: Cpu, child: KmemCache) -> None:
         """``kmemcg_cache_deactivate_after_rcu()``."""
-        await kmem_cache_shrink(cpu, child)
+        allocator = cpu.machine.allocator
+        # Slow paths that saw the old limits ended before the grace period did.
+        await allocator.wait_slow_paths(cpu, child)
+        await allocator.shrink(cpu, child)
         await percpu_ref_kill(cpu, _counted(child).refcnt)
 
     async def kmemcg_cache_shutdown(self, child: KmemCache, cpu: Cpu) -> None:

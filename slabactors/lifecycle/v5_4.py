@@ -20,6 +20,7 @@ class V54(V53):
 
     name = "v5.4"
     release = "5.4, 2019-11-24"
+    reading_holds_memory = False
 
     async def let_go(self, cpu: Cpu, child: KmemCache) -> None:
         """Not when the child is shut down."""

@@ -22,6 +22,7 @@ class V58(V55):
 
     name = "v5.8"
     release = "5.8, 2020-08-02"
+    puts_memcg_without_request = True
 
     async def destroy_cache(self, cpu: Cpu, cache: KmemCache) -> str | None:
         """``kmem_cache_destroy()``: names first."""

@@ -12,9 +12,10 @@ from slabactors.lifecycle.base import WithoutDestroyWork
 from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup, mem_cgroup_free, new_child
 from slabactors.mm.slab_common import close, create_or_merge
-from slabactors.mm.slub_sysfs import sysfs_slab_add
+from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
+    from slabactors.actors import Actor
     from slabactors.kernel.cpu import Cpu
     from slabactors.machine import Machine
     from slabactors.mm.allocator import CacheSpec
@@ -41,10 +42,12 @@ class V59(WithoutDestroyWork):
     counts_pages = False
     kmem_pins_memcg = False
     charges_pages = False
+    fair_hotplug_locks = True
+    stores_for_children = False
     adds_to_sysfs_unlocked = False
     relocation = Relocation.NEVER
 
-    def new_statics(self, machine: Machine) -> MemCgroup:
+    def new_statics(self, machine: Machine) -> Actor:
         """The root of all groups, whose the shared children are said to be."""
         return MemCgroup("/", machine.clock, machine.debugobjects)
 
@@ -134,6 +137,7 @@ class V59(WithoutDestroyWork):
             complaint = await close(cpu, one)
             if complaint is not None:
                 break
+            await sysfs_slab_remove(cpu, one)
             machine.slab_caches.remove(one)
             gone.append(one)
             if one is child:

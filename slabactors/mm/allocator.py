@@ -41,6 +41,14 @@ class CacheSpec:
     min_partial: int | None = None
 
 
+def mergeable(spec: CacheSpec) -> bool:
+    """Whether a cache may get the name of another one: not one with a constructor, nor an RCU one.
+
+    Models slab_unmergeable() (mm/slub.c, v3.8).
+    """
+    return not (spec.ctor or spec.rcu)
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """What an allocator makes of a `CacheSpec`; each allocator adds its own.
@@ -131,11 +139,20 @@ class Allocator(ABC):
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
         """Give back the empty slabs of a cache; what kmem_cache_shrink() returns.  Sleeps."""
 
-    async def stop_caching(self, cpu: Cpu, cache: KmemCache) -> None:
-        """Keep no empty slab of a dead child from here on, where the allocator would otherwise.  Sleeps.
+    async def stop_caching(self, cpu: Cpu, cache: KmemCache, *, wait: bool = True) -> None:
+        """Keep no empty slab of a dead child from here on, where the allocator would otherwise.  Sleeps if it waits.
 
         It takes no more than its reaper for SLAB to empty a child, so that it does nothing here.
+
+        Args:
+            cpu: where the task runs.
+            cache: a child.
+            wait: for those that go by what was before; otherwise `wait_slow_paths` has to follow.
         """
+        return
+
+    async def wait_slow_paths(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Wait for those that go by what was before `stop_caching`."""
         return
 
     @abstractmethod

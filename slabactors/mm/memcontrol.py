@@ -6,9 +6,10 @@ What a generation of the protocol decides (who marks, who queues, who shrinks, w
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, Clock, CountsDown, Narrow, operation
+from slabactors.actors import Actor, Clock, CountsDown, Narrow, choose, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.cgroup import CgroupSubsysState, css_create, kill_css
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
@@ -28,12 +29,25 @@ if TYPE_CHECKING:
 __all__ = [
     "MemCgroup",
     "MemcgCacheParams",
+    "Task",
     "kmem_cache_create_memcg",
     "mem_cgroup_create",
     "mem_cgroup_rmdir",
     "memcg_create_kmem_cache",
     "memcg_update_kmem_limit",
 ]
+
+
+class ChildNames(Enum):
+    """Which number of a group is in the names of its children.
+
+    Only sysfs minds when two have the same name; on a machine without it all go by their slots.
+    """
+
+    SLOT = "the slot that they have in the arrays"
+    CSS_ID = "the id of the css, which is given back when the css has been freed"
+    CSS_ID_EARLY = "the id of the css, which is given back with the last reference"
+    SERIAL = "a number that no other group ever gets"
 
 
 class MemcgCacheParams(Actor):
@@ -193,6 +207,8 @@ class MemCgroup(Actor):
         super().__init__(f"memcg {name}")
         self.label = name
         self.id = -1
+        self.number: int | None = None
+        """What is in the names of its children, where that is not their slot."""
         self.active = False
         self.cgroups: Cgroups | None = None
         self.static_key: Cgroups | None = None
@@ -213,6 +229,11 @@ class MemCgroup(Actor):
         self.work_freeing = Work(f"{self.name}.work_freeing", clock, debug, self, lock_class="mem_cgroup.work_freeing")
         self.caches: list[KmemCache] = []
         self.css: CgroupSubsysState | None = None
+
+    @property
+    def named_by(self) -> int:
+        """The number in the names of its children."""
+        return self.id if self.number is None else self.number
 
     @operation
     def activate(self, number: int, limit: int | None, cgroups: Cgroups | None, pinned: bool = True) -> None:
@@ -369,6 +390,31 @@ class MemCgroup(Actor):
         """``mem_cgroup_free()``."""
 
 
+class Task(Actor):
+    """``struct task_struct``, as far as its memcg goes: for stories in which it is moved to another one.
+
+    Args:
+        name: how reports call it.
+        memcg: its group; None for the root group.
+    """
+
+    role = "task_struct"
+
+    def __init__(self, name: str, memcg: MemCgroup | None) -> None:
+        super().__init__(name)
+        self.memcg = memcg
+
+    @operation(reads="cgroups")
+    def mem_cgroup_from_task(self) -> MemCgroup | None:
+        """``mem_cgroup_from_task(rcu_dereference(mm->owner))``: its group now; in a read-side section."""
+        return self.memcg
+
+    @operation(writes="cgroups")
+    def attach(self, memcg: MemCgroup | None) -> None:
+        """``rcu_assign_pointer(tsk->cgroups, newcg)``: it is in another group from here on."""
+        self.memcg = memcg
+
+
 class Cgroups(Actor):
     """The cgroup hierarchy: hands out ids."""
 
@@ -460,8 +506,20 @@ async def mem_cgroup_create(cpu: Cpu, name: str, limit: int | None = None, *, ac
     if machine.lifecycle.css is not None:
         hooks = _MemcgHooks(machine, memcg)
         memcg.css = await css_create(cpu, f"{memcg.name}.css", hooks, memcg, machine.lifecycle.css)
+    if machine.config.sysfs:
+        memcg.number = await _number_in_names(machine, memcg)
     machine.memcgs.append(memcg)
     return memcg
+
+
+async def _number_in_names(machine: Machine, memcg: MemCgroup) -> int | None:
+    match machine.lifecycle.child_names:
+        case ChildNames.SLOT:
+            return None
+        case ChildNames.SERIAL:
+            return await machine.cgroups.new_id(memcg.label)
+        case _:
+            return await machine.css_idr.alloc(memcg.name)
 
 
 class _MemcgHooks:
@@ -528,23 +586,33 @@ async def mem_cgroup_put(cpu: Cpu, memcg: MemCgroup, count: int = 1) -> None:
     """Drop references; with the last the memcg is freed, at once or by a kworker.  Any context.
 
     Models mem_cgroup_put(), free_rcu() and free_work() (mm/memcontrol.c, v3.8).
-    Deviation: no grace period passes before that work is queued, unless the lifecycle has readers that count on it.
+    Deviation: a grace period passes before that work is queued only where the story has a `Task`, and in the releases
+    of which other code looks a memcg up under RCU.
     """
     if not await memcg.put(count):
         return
     lifecycle = cpu.machine.lifecycle
+    if memcg.number is not None and lifecycle.child_names is ChildNames.CSS_ID_EARLY:
+        await cpu.machine.css_idr.remove(memcg.number)
+        # Window: another group may have the id, and the caches that are named by it are still there.
     if not lifecycle.frees_memcg_by_work:
         await lifecycle.css_free(cpu, memcg)
         return
 
     async def free_work(cpu: Cpu) -> None:
+        number = memcg.number
         await lifecycle.css_free(cpu, memcg)
+        if number is not None and lifecycle.child_names is ChildNames.CSS_ID:
+            await cpu.machine.css_idr.remove(number)
 
     async def free_rcu() -> None:
         await memcg.work_freeing.init(free_work)
         await queue_work(cpu, cpu.machine.system_wq, memcg.work_freeing)
 
-    await (call_rcu(cpu, free_rcu) if lifecycle.frees_memcg_by_rcu else free_rcu())
+    if cpu.machine.tasks or lifecycle.frees_memcg_by_rcu:
+        await call_rcu(cpu, free_rcu)
+    else:
+        await free_rcu()
 
 
 async def mem_cgroup_free(memcg: MemCgroup, *, with_id: bool = True) -> None:
@@ -597,6 +665,27 @@ async def memcg_kmem_get_cache(cpu: Cpu, root: KmemCache, memcg: MemCgroup, *, m
     return root
 
 
+async def memcg_kmem_get_cache_of_task(
+    cpu: Cpu, root: KmemCache, task: Task, *, may_sleep: bool
+) -> tuple[KmemCache, MemCgroup | None]:
+    """As `memcg_kmem_get_cache`, for a task that others may move meanwhile; with the group that it was in.
+
+    Models __memcg_kmem_get_cache() (mm/memcontrol.c, v3.8 and v3.10).
+    """
+    machine = cpu.machine
+    section = await machine.rcu.read_lock()
+    memcg = await task.mem_cgroup_from_task()
+    if not machine.lifecycle.looks_up_under_rcu:
+        await machine.rcu.read_unlock(section)
+        # Window: the task may be moved, and its group freed.
+    cache = root
+    if memcg is not None:
+        cache = await machine.lifecycle.get_cache(cpu, root, memcg, may_sleep=may_sleep)
+    if machine.lifecycle.looks_up_under_rcu:
+        await machine.rcu.read_unlock(section)
+    return cache, memcg
+
+
 async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> None:
     """Ask a kworker to create the child; this allocation goes to the root cache.
 
@@ -604,6 +693,11 @@ async def memcg_create_cache_enqueue(cpu: Cpu, root: KmemCache, memcg: MemCgroup
     """
     machine = cpu.machine
     if not await memcg.css_tryget():
+        return
+    if machine.config.failslab and await choose(2):
+        # There is no memory for the request.
+        if machine.lifecycle.puts_memcg_without_request:
+            await mem_cgroup_put(cpu, memcg)
         return
 
     request = Work(

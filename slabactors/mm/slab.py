@@ -256,10 +256,13 @@ class SlabAllocator(Allocator):
     # -- shrink and close ------------------------------------------------------------------------------------------
 
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
-        """Empty every array and give back every empty slab; 1 when any slab is left.  Takes ``slab_mutex``.  Sleeps.
+        """Empty every array and give back every empty slab; 1 when any slab is left.  Sleeps.
 
-        Models kmem_cache_shrink() (mm/slab.c, v3.8).
+        Models kmem_cache_shrink() (mm/slab.c, v3.8), which takes ``slab_mutex``, and __kmem_cache_shrink() (mm/slab.c,
+        v3.16), which does not.
         """
+        if cpu.machine.lifecycle.locks_memory_hotplug:
+            return await self._cache_shrink(cpu, cache)
         await cpu.machine.slab_mutex.lock()
         left = await self._cache_shrink(cpu, cache)
         await cpu.machine.slab_mutex.unlock()

@@ -9,9 +9,14 @@ from slabactors.actors import Actor, CountsDown, Narrow, might_sleep, operation
 from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.rcu import rcu_barrier
-from slabactors.mm.allocator import CacheSpec
+from slabactors.mm.allocator import CacheSpec, mergeable
 from slabactors.mm.memcg_caches import alloc_root_params, free_root_params
-from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
+from slabactors.mm.memcontrol import (
+    Task,
+    memcg_kmem_get_cache_of_task,
+    memcg_release_cache,
+    memcg_unregister_cache,
+)
 from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
@@ -201,6 +206,11 @@ class KmemCache(Actor):
         """``s->refcount++``: one more name for the cache; one that lost its last can get another."""
         self.refcount += 1
 
+    @operation(reads="flags")
+    def typesafe_by_rcu(self) -> bool:
+        """``s->flags & SLAB_TYPESAFE_BY_RCU``: its slabs go back by RCU callbacks."""
+        return self.spec.rcu
+
     @operation(reads="refcount")
     def names(self) -> int:
         """``s->refcount``."""
@@ -287,12 +297,12 @@ async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
 
 
 async def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
-    """The newest root cache that one with such a spec would be merged with; none has that has a constructor.
+    """The newest root cache that one with such a spec would be merged with; see `mergeable`.
 
     Models find_mergeable() (mm/slub.c, v3.8).  Under slab_mutex, which everything that is looked at stands under.
     Deviation: only caches of the very same spec are merged; the kernel merges what has nearly the same size, too.
     """
-    if not machine.config.merging or spec.ctor:
+    if not machine.config.merging or not mergeable(spec):
         return None
     for cache in machine.slab_caches:
         if cache.root is None and cache.spec == spec and await machine.lifecycle.may_merge(cache):
@@ -303,7 +313,7 @@ async def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
 async def kmem_cache_alloc(
     cpu: Cpu,
     cache: KmemCache,
-    memcg: MemCgroup | None = None,
+    memcg: MemCgroup | Task | None = None,
     *,
     may_sleep: bool = True,
     node: int | None = None,
@@ -315,7 +325,8 @@ async def kmem_cache_alloc(
     Args:
         cpu: where the task runs.
         cache: the root cache.
-        memcg: the memcg of the task; none for a kernel thread.
+        memcg: the memcg of the task, as it has looked it up; or the task, which looks it up now; none for a kernel
+            thread.
         may_sleep: the caller may sleep (GFP_KERNEL), so that a missing child can be created in place where the
             lifecycle does so.
         node: the memory node that it must come from, as for kmem_cache_alloc_node(); None for any.
@@ -326,7 +337,9 @@ async def kmem_cache_alloc(
     machine = cpu.machine
     if may_sleep:
         await might_sleep()
-    if memcg is not None:
+    if isinstance(memcg, Task):
+        cache, memcg = await memcg_kmem_get_cache_of_task(cpu, cache, memcg, may_sleep=may_sleep)
+    elif memcg is not None:
         cache = await machine.lifecycle.get_cache(cpu, cache, memcg, may_sleep=may_sleep)
     # Window: up to 3.18 nothing holds the child; it may be destroyed before the allocator touches it.
     obj = await machine.allocator.alloc(cpu, cache, memcg, node)
@@ -420,10 +433,10 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
     if cache.dirent is not None:
         if machine.lifecycle.unlocks_for_sysfs:
             await machine.slab_mutex.unlock()
-            await sysfs_slab_remove(cache)
+            await sysfs_slab_remove(cpu, cache)
             await machine.slab_mutex.lock()
         else:
-            await sysfs_slab_remove(cache)
+            await sysfs_slab_remove(cpu, cache)
     params = cache.params
     withdrawn = machine.lifecycle.slot_outlives_list
     if params is not None and withdrawn:

@@ -347,6 +347,7 @@ class Slub(Allocator):
             discard[:0] = surplus
         for slab in discard:
             await self._discard(cpu, cache, slab)
+            await self._count_freed(cpu, cache)
 
     async def _deactivate(self, cpu: Cpu, cache: KmemCache, slab: Slab, freelist: list[int]) -> None:
         """Give up a CPU's current slab.  Models deactivate_slab() (mm/slub.c, v3.8 and v6.1).
@@ -365,6 +366,7 @@ class Slub(Allocator):
             if inuse == 0 and await node.too_many():
                 if await slab.deactivate(seen, freelist):
                     await self._discard(cpu, cache, slab)
+                    await self._count_freed(cpu, cache)
                     return
             elif seen.free + len(freelist) > 0:
                 await node.lock()
@@ -374,6 +376,12 @@ class Slub(Allocator):
                 await node.unlock()
             elif await slab.deactivate(seen, freelist):
                 return
+
+    async def _count_freed(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Count a slab that has gone back, in the cache that it was of.  Models stat() (mm/slub.c, v3.8)."""
+        if cpu.machine.config.slub_stats:
+            # Window: that slab may have been the last of a dead cache.
+            await cache.cpu_slabs[cpu.id].count_freed()
 
     async def _flush_cpu(self, cpu: Cpu, cache: KmemCache, owner: Cpu | None = None) -> None:
         """What one CPU does in a flush, interrupts off, or another one for it when it is dead.
@@ -475,17 +483,27 @@ class Slub(Allocator):
 
     # -- shrink and close ------------------------------------------------------------------------------------------
 
-    async def stop_caching(self, cpu: Cpu, cache: KmemCache) -> None:
-        """No slab stays on a CPU's partial list from here on, and no empty one on a node's.  Sleeps.
+    async def stop_caching(self, cpu: Cpu, cache: KmemCache, *, wait: bool = True) -> None:
+        """No slab stays on a CPU's partial list from here on, and no empty one on a node's.  Sleeps if it waits.
 
-        Models what __kmem_cache_shrink() does for a cache that is deactivated (mm/slub.c, v4.0), and later
-        __kmemcg_cache_deactivate() and the grace period behind it: a slow path that saw the old limits has ended when
-        this returns.  That part of SLUB is 4.0's, whatever release the rest is of.
+        Models what __kmem_cache_shrink() does for a cache that is deactivated (mm/slub.c, v4.0), and
+        __kmemcg_cache_deactivate() (mm/slub.c, v4.11), which does not wait.  That part of SLUB is 4.0's, whatever
+        release the rest is of.
+
+        Args:
+            cpu: where the task runs.
+            cache: a child.
+            wait: for the slow paths that saw the old limits; otherwise `wait_slow_paths` has to follow.
         """
         for c in cache.cpu_slabs:
             await c.stop_caching()
         for node in cache.nodes:
             await node.stop_caching()
+        if wait:
+            await self.wait_slow_paths(cpu, cache)
+
+    async def wait_slow_paths(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Wait until no slow path is under way that began before: what a grace period of RCU sched does to a cache."""
         for c in cache.cpu_slabs:
             await c.wait_irqs_on()
 

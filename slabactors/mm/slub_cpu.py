@@ -52,6 +52,8 @@ class KmemCacheCpu(Actor):
         self.freelist: list[int] = []
         self.partial: list[OnPartial] = []
         """Oldest first: the kernel's head is the last element."""
+        self.freed_slabs = 0
+        """``stat[FREE_SLAB]``, of a machine that counts them (`MachineConfig.slub_stats`)."""
         self.irqs_off = False
 
     @property
@@ -297,6 +299,11 @@ class KmemCacheCpu(Actor):
     def end_flush(self) -> None:
         """``local_irq_restore()``."""
         self.irqs_off = False
+
+    @operation(writes="stat")
+    def count_freed(self) -> None:
+        """``__this_cpu_inc(s->cpu_slab->stat[FREE_SLAB])``."""
+        self.freed_slabs += 1
 
     def _pageless(self) -> bool:
         return self.page is None

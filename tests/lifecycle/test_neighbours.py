@@ -131,6 +131,31 @@ def test_a_child_holds_its_group_whoever_took_the_reference(lifecycle_name, made
     clean(story, lifecycle_name)
 
 
+@pytest.mark.parametrize("lifecycle_name", ["v5", "v3.8", "v3.10", "v3.15"])
+def test_a_task_allocates_from_the_group_that_it_is_in_now(lifecycle_name):
+    """And from the root when it has been moved to the root group."""
+
+    async def story(machine: Machine) -> None:
+        cpu = machine.cpus[0]
+        dentry = await kmem_cache_create(cpu, "dentry", 1000)
+        caches = []
+        for name in ("web", "db"):
+            group = await mem_cgroup_create(cpu, name)
+            child = await memcg_create_kmem_cache(cpu, dentry, group)
+            caches.append((group, child))
+        task = machine.new_task("task", None)
+        for group, child in [(None, dentry), *caches]:
+            await task.attach(group)
+            obj = await kmem_cache_alloc(cpu, dentry, task)
+            assert obj is not None
+            assert obj.slab.cache is child
+            assert obj.slab.memcg is group
+            await kmem_cache_free(cpu, obj)
+        assert (machine.rcu.open, machine.rcu.closed) == (0, {})
+
+    clean(story, lifecycle_name)
+
+
 @scenario(title="two tasks create one child", cpus=2)
 async def two_creators(machine: Machine) -> None:
     cpu0, cpu1 = machine.cpus
