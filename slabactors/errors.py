@@ -40,6 +40,7 @@ class Kind(StrEnum):
     UNINITIALISED_WORK = "uninitialised-work"
     REINITIALISED_ACTIVE_WORK = "reinitialised-active-work"
     FREED_ACTIVE_WORK = "freed-active-work"
+    ACTIVE_RCU_HEAD = "active-rcu-head"
     OBJECTS_REMAINING = "objects-remaining"
     ZOMBIE = "zombie"
     LOST_WAKEUP = "lost-wakeup"

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from slabactors.actors import Clock, Spawn
-from slabactors.checkers import CHECKERS
+from slabactors.checkers import CHECKERS, Checker
+from slabactors.kernel.cgroup import Idr
 from slabactors.kernel.cpu import Cpu
 from slabactors.kernel.debugobjects import DebugObjects
-from slabactors.kernel.locking import Mutex
+from slabactors.kernel.hotplug import NodeStates
+from slabactors.kernel.locking import Mutex, RwSem
 from slabactors.kernel.rcu import Rcu
-from slabactors.kernel.workqueue import Workqueue, kworker
+from slabactors.kernel.sysfs_names import SysfsNames
+from slabactors.kernel.workqueue import Workqueue, kworkers
 from slabactors.lifecycle import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
 from slabactors.mm import models, vmscan
 from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import Cgroups, MemCgroup
+from slabactors.mm.memcg_caches import Relocation
+from slabactors.mm.memcontrol import Cgroups, MemCgroup, Task
 from slabactors.mm.page_alloc import PageAllocator
 from slabactors.mm.slab_common import KmemCache
 from slabactors.mm.slab_page import SlabPage
@@ -43,12 +47,24 @@ class MachineConfig:
         watermark_low: free pages below which kswapd is woken; it works up to one and a half times as many.  0 for a
             machine without kswapd.
         allocator: name of the allocator model.
-        kworkers: workers of the system workqueue on each CPU.
+        kworkers: workers of the system workqueue on each CPU: how many of its items can wait for something before
+            the next one has to wait for them.  A kernel starts another one for each that sleeps, up to 256.
         pre_destroy_runs: how often removing a memcg calls its ``pre_destroy`` hook, where the lifecycle has one.
         debugobjects: whether wrong use of a work item is reported where it happens.
         reaper: whether SLAB's time-based reaper runs; other allocators have none.
         merging: a cache that is just like another becomes another name for it; a kernel started with ``slub_nomerge``
             does not do that.
+        hotplug: whether CPUs and memory can come and go; the locks against that are taken then, and only then.
+        memoryless_nodes: how many of the nodes, the last ones, have no memory until it comes online.
+        memcg_caches_min: slots of the smallest array that a root has for its children, ``MEMCG_CACHES_MIN_SIZE``: 4 in
+            a kernel.  A group beyond its end makes it move.  0 for arrays that are large enough from the start.
+        sysfs: SLUB's caches have directories in /sys/kernel/slab, which are added and removed step by step; who removes
+            one waits for who reads or writes its files.
+        failslab: the small allocations of the kernel itself, of which a request to create a child is one, may fail.
+        shutdown_frees_nodes: shutting a cache down frees its structures for CPUs and nodes, as SLUB does, in a step of
+            its own; else they are freed with the cache.
+        slub_stats: SLUB counts in a cache how many of its slabs have gone back (CONFIG_SLUB_STATS): in a flush, when
+            they have.
         deferrable_slip: how late a deferrable timer is, in jiffies: its CPU sleeps on until something else wakes it.
     """
 
@@ -62,7 +78,14 @@ class MachineConfig:
     debugobjects: bool = True
     reaper: bool = True
     merging: bool = False
+    memcg_caches_min: int = 0
+    sysfs: bool = False
+    failslab: bool = False
+    shutdown_frees_nodes: bool = False
+    slub_stats: bool = False
     deferrable_slip: int = 0
+    hotplug: bool = False
+    memoryless_nodes: int = 0
 
 
 class Machine:
@@ -80,9 +103,11 @@ class Machine:
         slab_caches: the caches that are not being destroyed, newest first; ``slab_mutex`` protects it.
         slabs: every slab whose pages have not gone back, oldest first.
         memcgs: every memcg ever made.
+        tasks: those that `new_task` made.
         destroyed: names of destroyed caches, with the jiffies each took from the removal of its memcg on.
         dmesg: the newest lines of the kernel's log.
         shrinkers: what memory pressure asks for objects.
+        statics: what the generation has once, as `Lifecycle.new_statics` made it.
     """
 
     reports = ("destroyed", "dmesg")
@@ -95,14 +120,26 @@ class Machine:
         self.cpus = [Cpu(number, self) for number in range(config.cpus)]
         low = config.watermark_low
         self.page_alloc = PageAllocator(config.pages, low // 2, low, low + low // 2)
-        self.system_wq = Workqueue("system_wq", config.cpus)
+        self.workqueues: list[Workqueue] = []
+        self.system_wq = self.new_workqueue("system_wq", config.kworkers)
+        for name, max_active, unbound in lifecycle.workqueues:
+            self.new_workqueue(name, max_active, unbound=unbound)
         self.slab_mutex = Mutex("slab_mutex")
         self.memcg_cache_mutex = Mutex("memcg_cache_mutex")
         self.set_limit_mutex = Mutex("set_limit_mutex")
+        self.memcg_slab_mutex = Mutex("memcg_slab_mutex")
         self.flush_lock = Mutex("flush_lock")
-        self.rcu = Rcu()
+        self.cpu_hotplug = RwSem("cpu_hotplug", fair=lifecycle.fair_hotplug_locks)
+        self.mem_hotplug = RwSem("mem_hotplug", fair=lifecycle.fair_hotplug_locks)
+        self.node_states = NodeStates(config.nodes - config.memoryless_nodes)
+        self.cgroup_mutex = Mutex("cgroup_mutex")
+        self.css_idr = Idr("css_idr")
+        self.slab_kset = SysfsNames("kernel/slab")
+        self.rcu = Rcu("rcu", config.cpus)
+        self.rcu_sched = self.rcu if lifecycle.consolidated_rcu else Rcu("rcu_sched", config.cpus)
         self.cgroups = Cgroups()
         self.debugobjects = DebugObjects(enabled=config.debugobjects)
+        self.statics = lifecycle.new_statics(self)
         self.allocator = models.allocator(config.allocator)
         self.vmscan = vmscan
         self.shrinkers: list[vmscan.Shrinker] = []
@@ -110,6 +147,7 @@ class Machine:
         self.slab_caches: list[KmemCache] = []
         self.slabs: dict[SlabPage, None] = {}
         self.memcgs: list[MemCgroup] = []
+        self.tasks: list[Task] = []
         self.destroyed: list[tuple[str, int]] = []
         self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
 
@@ -120,38 +158,79 @@ class Machine:
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
         threads: list[Spawn[Any]] = []
-        for cpu in self.cpus:
-            for number in range(self.config.kworkers):
-                name = f"kworker/{cpu.id}:{number}" if self.config.kworkers > 1 else f"kworker/{cpu.id}"
-                threads.append(Spawn(kworker(self.system_wq, cpu, name), name=name, lane=name, daemon=True))
+        for workqueue in self.workqueues:
+            threads.extend(kworkers(workqueue, self.cpus))
         threads.extend(self.allocator.daemons(self))
         if self.config.watermark_low:
             threads.append(Spawn(vmscan.kswapd(self.cpus[0]), name="kswapd0", lane="kswapd0", daemon=True))
         return threads
 
-    def new_cache(self, name: str, spec: CacheSpec) -> KmemCache:
-        """A root cache, ready to be used.  For kmem_cache_create()."""
+    def new_workqueue(self, name: str, max_active: int, *, unbound: bool = False) -> Workqueue:
+        """A workqueue from boot on, whose kworkers are `daemons`.  While the machine runs: `alloc_workqueue`."""
+        workqueue = Workqueue(name, len(self.cpus), max_active, unbound=unbound)
+        self.workqueues.append(workqueue)
+        return workqueue
+
+    def workqueue(self, name: str) -> Workqueue:
+        """The workqueue of a name, such as one of the lifecycle's.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for workqueue in self.workqueues:
+            if workqueue.name == name:
+                return workqueue
+        raise KeyError(name)
+
+    @property
+    def cgroup_destroy_wq(self) -> Workqueue:
+        """What takes css offline and frees them: ``cgroup_destroy_wq`` where the lifecycle has it, else system_wq."""
+        return next((one for one in self.workqueues if one.name == "cgroup_destroy"), self.system_wq)
+
+    def new_cache(self, name: str, spec: CacheSpec, *, listed: bool = True) -> KmemCache:
+        """A root cache.  For kmem_cache_create().
+
+        Args:
+            name: as in /proc/slabinfo.
+            spec: what it is created with.
+            listed: it is ready, and on the list of caches; else `list_new` has to follow.
+        """
         cache = KmemCache(name, spec, self.allocator.geometry(spec, self))
+        cache.array_moves = self.arrays_move
         self.allocator.build(self, cache)
-        self._list(cache)
+        if listed:
+            self.list_new(cache)
         return cache
 
-    def new_child(self, root: KmemCache, memcg: MemCgroup) -> KmemCache:
-        """A child cache that nobody can find yet.  For memcg_create_kmem_cache()."""
-        child = KmemCache(f"{root.name}({memcg.id}:{memcg.label})", root.spec, root.geometry, root=root)
+    @property
+    def arrays_move(self) -> bool:
+        """Whether the array of a root's children is replaced when it is too small."""
+        return self.config.memcg_caches_min > 0 and self.lifecycle.relocation is not Relocation.NEVER
+
+    def new_child(self, root: KmemCache, memcg: MemCgroup, *, listed: bool = True) -> KmemCache:
+        """A child cache that nobody can find yet.  For memcg_create_kmem_cache().
+
+        Args:
+            root: whose child.
+            memcg: for which group.
+            listed: as in `new_cache`.
+        """
+        child = KmemCache(f"{root.name}({memcg.named_by}:{memcg.label})", root.spec, root.geometry, root=root)
         self.allocator.build(self, child)
         child.params = self.lifecycle.new_params(self, child, memcg, root)
-        self._list(child)
+        if listed:
+            self.list_new(child)
         return child
 
-    def _list(self, cache: KmemCache) -> None:
+    def list_new(self, cache: KmemCache) -> None:
+        """``list_add(&s->list, &slab_caches)`` of a cache that is ready.  Under slab_mutex."""
         self.caches.append(cache)
         self.slab_caches.insert(0, cache)
 
     def list_again(self, cache: KmemCache) -> None:
         """``list_add(&s->list, &slab_caches)`` of a cache that could not be destroyed.  Under slab_mutex."""
         self.caches.remove(cache)
-        self._list(cache)
+        self.list_new(cache)
 
     def note_destroyed(self, cache: KmemCache) -> None:
         """A cache is gone: for reports.  A child's time counts from the removal of its group on."""
@@ -177,6 +256,17 @@ class Machine:
         self.shrinkers.append(shrinker)
         return shrinker
 
+    def new_task(self, name: str, memcg: MemCgroup | None) -> Task:
+        """A task whose group is looked up when it allocates, so that it can be moved meanwhile.
+
+        Args:
+            name: how reports call it.
+            memcg: its group; None for the root group.
+        """
+        task = Task(name, memcg)
+        self.tasks.append(task)
+        return task
+
     def children(self) -> list[KmemCache]:
         """The child caches that have not been freed."""
         return [cache for cache in self.caches if cache.params is not None and cache.tombstone is None]
@@ -187,8 +277,17 @@ class Machine:
         Raises:
             KernelBug: one of them found something.
         """
-        for checker in CHECKER_INSTANCES:
+        for checker in RESTING:
             checker.at_rest(self)
+
+    def at_bound(self) -> None:
+        """Let every checker look at a machine that has used up the steps of its run.
+
+        Raises:
+            KernelBug: one of them found something.
+        """
+        for checker in CHECKER_INSTANCES:
+            checker.at_bound(self)
 
     def dispose(self) -> None:
         """Untie the objects of a finished run, so that the memory goes back without a garbage collection."""
@@ -201,3 +300,9 @@ class Machine:
 
 CHECKER_INSTANCES = tuple(checker() for checker in CHECKERS)
 """The checkers; they hold no state."""
+
+RESTING = tuple(one for one in CHECKER_INSTANCES if type(one).at_rest is not Checker.at_rest)
+"""Those that look at a machine at rest."""
+
+WATCHED = tuple(one for one in CHECKER_INSTANCES if one.sometimes)
+"""Those that have something to check in some runs only."""

@@ -29,7 +29,7 @@ from slabactors.errors import ScenarioError, UnknownName
 from slabactors.explore.program import Driver, Execution, prepared
 from slabactors.kernel.jiffies import HZ
 from slabactors.lifecycle import Lifecycle, lifecycle
-from slabactors.machine import CHECKER_INSTANCES, SETTLE_JIFFIES, Machine, MachineConfig
+from slabactors.machine import SETTLE_JIFFIES, WATCHED, Machine, MachineConfig
 from slabactors.runtime.simulated import Simulation, Strategy
 from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
 
@@ -62,6 +62,8 @@ MACHINE_BOUNDS = (
     ("cpus", 1, 64),
     ("deferrable_slip", 0, 1 << 30),
     ("kworkers", 1, 64),
+    ("memcg_caches_min", 0, 65535),
+    ("memoryless_nodes", 0, 63),
     ("pages", 1, 1 << 30),
     ("pre_destroy_runs", 1, 64),
     ("watermark_low", 0, 1 << 30),
@@ -348,6 +350,11 @@ def _check_config(config: MachineConfig) -> None:
             f"nodes of a machine with {config.allocator} is a number from 1 to {nodes_max}, not {config.nodes}.\n"
             "  Type for example: --set nodes=1"
         )
+    if config.memoryless_nodes >= config.nodes:
+        raise ScenarioError(
+            f"memoryless_nodes of a machine is less than its nodes, {config.nodes}, not {config.memoryless_nodes}.\n"
+            "  Type for example: --set nodes=2 --set memoryless_nodes=1"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +435,7 @@ class BoundScenario:
     @property
     def sometimes(self) -> Sequence[str]:
         """What at least one run of a search must reach for its verdict to mean anything."""
-        return [f"{checker.name}: {checker.sometimes}" for checker in CHECKER_INSTANCES]
+        return [f"{checker.name}: {checker.sometimes}" for checker in WATCHED]
 
     def execute(
         self,
@@ -456,7 +463,9 @@ class BoundScenario:
         )
         machine = self.machine(simulation.clock)
         try:
-            outcome = simulation.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+            outcome = simulation.run(
+                self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest, at_bound=machine.at_bound
+            )
         except SystemExit as leaving:
             last = traceback.extract_tb(leaving.__traceback__)[-1]
             raise ScenarioError(
@@ -524,7 +533,7 @@ class BoundScenario:
 
     def reached(self, execution: Execution) -> Sequence[bool]:
         """Which of `sometimes` a run has reached."""
-        return [checker.reached(execution.world) for checker in CHECKER_INSTANCES]
+        return [checker.reached(execution.world) for checker in WATCHED]
 
     def dispose(self, execution: Execution) -> None:
         """Untie a run's paths and its machine."""

@@ -17,7 +17,7 @@ import pytest
 import trio
 from anyio.lowlevel import checkpoint
 
-from slabactors.actors import parallel, sleep
+from slabactors.actors import parallel, sleep, start
 from slabactors.calls import program_of
 from slabactors.cli.once import caches_of
 from slabactors.errors import FindingFileError, KernelBug, Kind, MachineOff, UsageError
@@ -514,6 +514,60 @@ def test_a_timeout_around_a_deadlock_says_who_waits_for_whom(backend):
         run(backend, other)
     [note] = caught.value.__notes__
     assert "nothing can move: kmem_cache_create waits for mutex_lock" in note
+
+
+@both
+@pytest.mark.parametrize("settle", [False, True])
+def test_two_orders_of_locks_are_found_although_nobody_waited(backend, settle):
+    """Two calls one after the other have taken them, so no other order of steps was near."""
+    made = []
+
+    async def both_of(one, other):
+        await one.lock()
+        await other.lock()
+        await other.unlock()
+        await one.unlock()
+
+    async def main():
+        async with live_machine() as machine:
+            made.append(machine)
+            one, other = machine.slab_mutex, machine.cgroup_mutex
+            await machine.call(both_of(one, other))
+            await machine.call(both_of(other, one))
+            if settle:
+                with pytest.raises(KernelBug, match="circular"):
+                    await machine.settle()
+
+    with pytest.raises(Failed) as caught:
+        run(backend, main)
+    [report] = caught.value.reports
+    assert report.finding.signature == "lock-order: cgroup_mutex -> slab_mutex -> cgroup_mutex"
+    assert replays(made[0]).bug.kind is Kind.LOCK_ORDER
+
+
+@both
+def test_an_interrupt_that_sleeps_is_found_wherever_it_was_started(backend):
+    """Called from outside, or given to a path that starts it: the schedule knows what it was, and replays."""
+
+    async def handler(mutex):
+        await mutex.lock()
+
+    async def starts(interrupt):
+        await start(interrupt)
+
+    async def main(machines, nested):
+        async with live_machine() as machine:
+            machines.append(machine)
+            interrupt = machine.cpus[0].interrupt(handler(machine.slab_mutex), "irq")
+            await machine.call(starts(interrupt) if nested else interrupt)
+            await machine.settle()
+
+    for nested in (False, True):
+        machines = []
+        with pytest.raises(Failed, match=r"irq reached mutex_lock\(\) of slab_mutex in an interrupt"):
+            run(backend, main, machines, nested)
+        bug = replays(machines[0]).bug
+        assert (bug.kind, bug.clause) == (Kind.SLEEP_IN_ATOMIC, "slab_mutex.lock in an interrupt")
 
 
 @both
@@ -1030,7 +1084,7 @@ def test_the_log_tells_where_the_block_waited_for_rest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lifecycle": "v6"}, "unknown lifecycle 'v6'"),
+        ({"lifecycle": "v7"}, "unknown lifecycle 'v7'"),
         ({"cpu": 2}, "unknown parameter of live-machine 'cpu'; did you mean 'cpus'"),
         ({"cpus": 0}, "cpus of a machine is a number from 1 to 64"),
         ({"jitter": 2}, "jitter must be from 0 to 1"),

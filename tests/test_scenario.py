@@ -124,8 +124,8 @@ def test_settings_that_do_not_fit_are_refused(settings, error, match):
 
 def test_an_unknown_lifecycle_is_refused():
     """The name is looked up when the scenario is bound."""
-    with pytest.raises(UnknownName, match="unknown lifecycle 'v6'"):
-        knobs.bind(lifecycle_name="v6")
+    with pytest.raises(UnknownName, match="unknown lifecycle 'v7'"):
+        knobs.bind(lifecycle_name="v7")
 
 
 @pytest.mark.parametrize("time", [*TimePolicy, "quiescent"])

@@ -20,11 +20,14 @@ BUG = KnownBug(
     title="dead cache with only cached empty pages is never destroyed",
     fixed="the founding patch, v5 14/18, before it was merged",
     reported="JoonSoo Kim, 2012-09",
-    where="G0",
+    where="G0, G9",
     signatures=("zombie: *",),
     preemptions=(0, 0),
-    found_in=generations("G0") + generations("G1x"),
-    absent_from=generations("G1") + generations("G2", "G8x") + generations("G10", "G12") + generations("repaired"),
+    found_in=generations("G0") + generations("G1x") + generations("G9"),
+    absent_from=generations("G0x", "G1")
+    + generations("G2", "G8x")
+    + generations("G10", "G12")
+    + generations("repaired"),
     not_applicable=dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     fast=True,
 )

@@ -28,8 +28,8 @@ BUG = KnownBug(
         "use-after-free: mem_cgroup.unlink after free by kworker",
     ),
     preemptions=(1, 1),
-    found_in=generations("G4", "G5a"),
-    absent_from=generations("G0", "G3") + generations("G5", "G12") + generations("repaired"),
+    found_in=generations("G3", "G5a"),
+    absent_from=generations("G0", "G2") + generations("G5", "G12") + generations("repaired"),
     not_applicable=dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     fast=True,
 )

@@ -12,9 +12,13 @@ from slabactors.actors.actor import (
     operations,
 )
 from slabactors.actors.footprint import CountsDown, Narrow
+from slabactors.actors.locks import Locks
 from slabactors.actors.path import (
+    MIGHT_SLEEP,
     Choose,
+    Interrupt,
     Join,
+    MightSleep,
     Parallel,
     Request,
     Sleep,
@@ -24,6 +28,7 @@ from slabactors.actors.path import (
     choose,
     join,
     message_of,
+    might_sleep,
     parallel,
     prepare,
     sleep,
@@ -33,12 +38,16 @@ from slabactors.actors.path import (
 )
 
 __all__ = [
+    "MIGHT_SLEEP",
     "Actor",
     "Choose",
     "Clock",
     "CountsDown",
+    "Interrupt",
     "Join",
+    "Locks",
     "Message",
+    "MightSleep",
     "Narrow",
     "Operation",
     "Parallel",
@@ -52,6 +61,7 @@ __all__ = [
     "choose",
     "join",
     "message_of",
+    "might_sleep",
     "operation",
     "operation_of",
     "operations",

@@ -43,7 +43,18 @@ class Operation:
         clock: may read the clock or set the actor's deadline.
         acquires: takes a lock that the actor is.
         releases: gives it back.
+        shares: takes the lock as one of several that may have it.
+        recursive: who shares it waits for nobody who waits to have it alone.
+        tries: takes the lock if the reply is true.
+        nested: takes it while another lock of its class is held, and is meant to.
+        waits_for: what it waits for as if it took a lock, given the actor and its own arguments.
+        enters: what the path is doing from here on and others may wait for, given the actor and the reply.
+        leaves: it has done that, and holds nothing of it.
+        sleeps: must not be reached where nobody may sleep.
         parks: a path that waits here is at rest, not hung (an idle kworker).
+        locks: it has to do with locks, or with who may sleep; see `slabactors.actors.locks`.
+        excludes: it takes or gives back a lock that nobody else can have meanwhile.
+        only_locks: that is all that is special about it.
         plain: it has no guard, and does nothing but what its function does.
         stale: the kind of bug that it is when this operation reaches an object already freed.
         narrow: smaller footprints that it has in some states; the first one that applies is used.
@@ -52,19 +63,30 @@ class Operation:
     __slots__ = (
         "acquires",
         "clock",
+        "enters",
+        "excludes",
         "expression",
         "footprint",
         "frees",
         "function",
         "guard",
+        "leaves",
+        "locks",
         "name",
         "narrow",
+        "nested",
+        "only_locks",
         "owner",
         "parks",
         "plain",
+        "recursive",
         "releases",
+        "shares",
+        "sleeps",
         "special",
         "stale",
+        "tries",
+        "waits_for",
     )
 
     def __init__(
@@ -78,6 +100,14 @@ class Operation:
         clock: bool = False,
         acquires: bool = False,
         releases: bool = False,
+        shares: bool = False,
+        recursive: bool = False,
+        tries: bool = False,
+        nested: bool = False,
+        waits_for: Callable[..., Actor] | None = None,
+        enters: Callable[..., tuple[Actor, ...]] | None = None,
+        leaves: bool = False,
+        sleeps: bool = False,
         parks: bool = False,
         stale: Kind | None = None,
         narrow: Sequence[Narrow | CountsDown] = (),
@@ -93,8 +123,19 @@ class Operation:
         self.clock = clock
         self.acquires = acquires
         self.releases = releases
+        self.shares = shares
+        self.recursive = recursive
+        self.tries = tries
+        self.nested = nested
+        self.waits_for = waits_for
+        self.enters = enters
+        self.leaves = leaves
+        self.sleeps = sleeps
         self.parks = parks
-        self.special = frees or clock or acquires or releases
+        self.locks = acquires or releases or shares or tries or leaves or sleeps or bool(enters or waits_for)
+        self.excludes = acquires or releases
+        self.only_locks = self.locks and not frees and not clock
+        self.special = frees or clock or self.locks
         self.plain = guard is None and not self.special
         self.stale = stale or (Kind.DOUBLE_FREE if frees else Kind.USE_AFTER_FREE)
 
@@ -143,6 +184,14 @@ def operation(
     clock: bool = False,
     acquires: bool = False,
     releases: bool = False,
+    shares: bool = False,
+    recursive: bool = False,
+    tries: bool = False,
+    nested: bool = False,
+    waits_for: Callable[..., Actor] | None = None,
+    enters: Callable[..., tuple[Actor, ...]] | None = None,
+    leaves: bool = False,
+    sleeps: bool = False,
     parks: bool = False,
     stale: Kind | None = None,
     narrow: Sequence[Narrow | CountsDown] = (),
@@ -158,6 +207,14 @@ def operation(
     clock: bool = False,
     acquires: bool = False,
     releases: bool = False,
+    shares: bool = False,
+    recursive: bool = False,
+    tries: bool = False,
+    nested: bool = False,
+    waits_for: Callable[..., Actor] | None = None,
+    enters: Callable[..., tuple[Actor, ...]] | None = None,
+    leaves: bool = False,
+    sleeps: bool = False,
     parks: bool = False,
     stale: Kind | None = None,
     narrow: Sequence[Narrow | CountsDown] = (),
@@ -172,7 +229,16 @@ def operation(
         frees: frees the object.
         clock: reads the clock or sets the actor's deadline (see `Timed`).
         acquires: takes the lock that the actor is; give it a guard.
-        releases: gives that lock back.
+        releases: gives that lock back.  Whoever took it does: what one path takes and another gives back (a semaphore,
+            a completion) is no lock, and declares neither.
+        shares: takes it as a reader, beside others; ``releases`` gives it back.
+        recursive: sharing it waits only for who has it alone, and not for who waits for that.
+        tries: takes the lock if the reply is true, and does not wait for it.
+        nested: takes a lock while another of its class is held, and is meant to: ``mutex_lock_nested()``.
+        waits_for: given the actor and the arguments, what is waited for as if a lock were taken and given back at once.
+        enters: given the actor and the reply, what the path is doing from here on: others wait for it by ``waits_for``.
+        leaves: it has done all that, and gives back the first of them with all that it has taken since.
+        sleeps: may put its caller to sleep: ``might_sleep()``.
         parks: a path that waits here is at rest, not hung.
         stale: what it is called when this reaches a freed object; ``use-after-free``, or ``double-free`` for one
             that frees.
@@ -190,6 +256,14 @@ def operation(
             clock=clock,
             acquires=acquires,
             releases=releases,
+            shares=shares,
+            recursive=recursive,
+            tries=tries,
+            nested=nested,
+            waits_for=waits_for,
+            enters=enters,
+            leaves=leaves,
+            sleeps=sleeps,
             parks=parks,
             stale=stale,
             narrow=narrow,
@@ -248,6 +322,13 @@ class Actor:
     """Its operations that read the clock only set deadlines so long from now: nothing depends on what time it is."""
     counts: ClassVar[tuple[str, ...]] = ()
     """Attributes that only grow: a round of work that changes nothing else has got nowhere."""
+    atomic: str = ""
+    """As a lock: how a report ends that says where nobody may sleep ("interrupts off"); empty where one may."""
+    ordered: ClassVar[bool] = True
+    """As a lock: others wait for it, so it matters in which order it and others are taken; interrupts that are off have
+    no order."""
+    lock_class: str = "Actor"
+    """As a lock: what lockdep calls it and all that are used alike; the role unless given."""
 
     tombstone: Tombstone | None = None
     embedded: tuple[Actor, ...] = ()
@@ -280,6 +361,8 @@ class Actor:
         super().__init_subclass__()
         if "role" not in cls.__dict__:
             cls.role = cls.__name__
+        if "lock_class" not in cls.__dict__:
+            cls.lock_class = cls.role
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Coroutine, Generator, Sequence
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 
-from slabactors.actors.actor import Message
+from slabactors.actors.actor import Actor, Message
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -43,6 +43,9 @@ class Spawn(Request, Generic[T]):
 
     __slots__ = ("coroutine", "daemon", "lane", "name")
 
+    interrupts: ClassVar[bool] = False
+    """It is an `Interrupt`."""
+
     def __init__(
         self, coroutine: Coroutine[Any, Any, T], *, name: str = "", lane: str = "", daemon: bool = False
     ) -> None:
@@ -50,6 +53,43 @@ class Spawn(Request, Generic[T]):
         self.name = name or getattr(coroutine, "__name__", "path")
         self.lane = lane
         self.daemon = daemon
+
+    def instead(self, coroutine: Coroutine[Any, Any, Any]) -> Spawn[Any]:
+        """The same start of another path."""
+        return Spawn(coroutine, name=self.name, lane=self.lane, daemon=self.daemon)
+
+
+class Interrupt(Spawn[T]):
+    """Start a path that must not sleep.
+
+    Args:
+        coroutine: the path.
+        name: as for `Spawn`.
+        lane: as for `Spawn`.
+        context: what it is: an interrupt, a softirq.
+        inside: what others wait for when they wait for it, by operations with ``waits_for``.
+    """
+
+    __slots__ = ("context", "inside")
+
+    interrupts = True
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        name: str = "",
+        lane: str = "",
+        context: str = "an interrupt",
+        inside: Actor | None = None,
+    ) -> None:
+        super().__init__(coroutine, name=name, lane=lane)
+        self.context = context
+        self.inside = inside
+
+    def instead(self, coroutine: Coroutine[Any, Any, Any]) -> Interrupt[Any]:
+        """The same start of another path."""
+        return Interrupt(coroutine, name=self.name, lane=self.lane, context=self.context, inside=self.inside)
 
 
 class Join(Request):
@@ -92,6 +132,12 @@ class Sleep(Request):
 
     def __init__(self, jiffies: int) -> None:
         self.jiffies = jiffies
+
+
+class MightSleep(Request):
+    """Be told off if the path must not sleep here."""
+
+    __slots__ = ()
 
 
 class Choose(Request):
@@ -159,6 +205,21 @@ async def sleep(jiffies: int) -> None:
     await _serve(Sleep(jiffies))
 
 
+@types.coroutine
+def might_sleep() -> Generator[Request, Any, None]:
+    """Say that what follows may sleep, whether it does or not.  No step: nobody else sees it.
+
+    Models might_sleep() (include/linux/kernel.h, v3.8).
+
+    Raises:
+        KernelBug: ``sleep-in-atomic`` in an interrupt, a softirq, or with a spinlock held.
+    """
+    yield MIGHT_SLEEP
+
+
+MIGHT_SLEEP: Final = MightSleep()
+
+
 async def choose(count: int) -> int:
     """A number from 0 to ``count - 1`` that the schedule picks, records and replays."""
     picked: int = await _serve(Choose(count))
@@ -198,6 +259,9 @@ def prepare(coroutine: Coroutine[Any, Any, T]) -> T:
             result: T = stop.value
             return result
         if type(request) is not tuple:
+            if request is MIGHT_SLEEP:
+                reply = None
+                continue
             if isinstance(request, Spawn) and not request.daemon:
                 reply = Prepared(request.name, prepare(request.coroutine))
                 continue

@@ -18,4 +18,4 @@ class DebugObjectsSeen(Checker):
 
     def reached(self, machine: Machine) -> bool:
         """A kworker has finished an item or has one in its hands."""
-        return machine.system_wq.executed > 0 or bool(machine.system_wq.executing)
+        return any(workqueue.executed > 0 or workqueue.executing for workqueue in machine.workqueues)

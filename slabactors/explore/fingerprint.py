@@ -33,6 +33,7 @@ from types import (
 from typing import Any
 
 from slabactors.actors import Actor, Clock, Timed, operations, parallel
+from slabactors.actors.locks import AT_LARGE
 from slabactors.errors import UsageError
 from slabactors.runtime.guided import EARLY
 from slabactors.runtime.simulated import SimPath, Simulation
@@ -56,7 +57,9 @@ _ITERATORS: tuple[type, ...] = (
 _REDUCIBLE = (attrgetter, itemgetter, methodcaller)
 _ASKS = Actor.__init__.__code__.co_filename
 """The file of the generators that make the messages of operations."""
-DRIVER_ATTRIBUTES = frozenset(("tombstone", "guarded", "pending_timer", "holder", "armed", "deadline", "clock"))
+DRIVER_ATTRIBUTES = frozenset(
+    ("tombstone", "guarded", "pending_timer", "holder", "armed", "deadline", "clock", "lock_class")
+)
 """Attributes of actors that are encoded in a way of their own, or not at all."""
 
 
@@ -109,6 +112,13 @@ class Fingerprint:
         alive.sort(key=lambda path: path.key)
         # What looks at the end of the run sees more than the paths that are left.
         state = [self._path(path) for path in alive] + [self._value(simulation.at_rest)]
+        # Who holds what, and what was held while what was taken: a state from which a report can still come is another
+        # one than a state from which it cannot.
+        locks = simulation.locks
+        states = [locks.states.get(path, AT_LARGE) for path in alive]
+        state.append([(one.awake, one.held) for one in states])
+        if self._counts:
+            state.append(sorted(locks.edges()))
         armed = [path for path in simulation.timers if path.timer is not None]
         state += [self._value(path.timer) for path in sorted(armed, key=lambda path: path.key)]
         while self._waiting:

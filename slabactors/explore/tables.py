@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from slabactors.actors import Actor, Join, Message, Operation, Timed
 from slabactors.actors.footprint import Reach
+from slabactors.actors.locks import AT_LARGE, LockState, circle
 from slabactors.errors import KernelBug, SlabactorsError
 from slabactors.explore.fingerprint import DRIVER_ATTRIBUTES, Fingerprint, NoFingerprint
 from slabactors.explore.program import Program
@@ -69,10 +70,12 @@ class Place:
     Attributes:
         replies: what it has been given on one of the ways there.
         does: what it waits for there.
+        locks: what it has to do with locks there.
     """
 
     replies: tuple[Any, ...]
     does: Ask | Await | Over
+    locks: LockState = AT_LARGE
 
 
 @dataclass(slots=True)
@@ -245,6 +248,8 @@ class Tables:
         places: what is known of each path; the same for those that are interchangeable.
         actors: what is known of each actor.
         visits: how often the program was started.
+        edges: classes of locks, the second taken while the first was held, in whichever state: more than in any one
+            execution.
 
     Raises:
         NoTables: the program does something that tables cannot hold.
@@ -260,6 +265,7 @@ class Tables:
         self.daemons: list[bool] = []
         self.places: list[Places] = []
         self.visits = 0
+        self.edges: set[tuple[str, str]] = set()
         self._visit(self._begin)
 
     def _visit(self, look: Look) -> None:
@@ -285,10 +291,11 @@ class Tables:
             does = self._doing(simulation, path, path.request)
             print_of = self._print(simulation, path, does)
             parent = None if path.parent is None else path.parent.key
-            places = alike.setdefault((parent, path.name, path.daemon, print_of), Places(number))
+            locks = simulation.locks.states.get(path, AT_LARGE)
+            places = alike.setdefault((parent, path.name, path.daemon, print_of, locks), Places(number))
             if not places.known:
-                places.known.append(Place((), does))
-                places.numbers[print_of] = 0
+                places.known.append(Place((), does, locks))
+                places.numbers[print_of, locks] = 0
             self.places.append(places)
 
     def _print(self, simulation: Simulation, path: SimPath, does: Ask | Await | Over) -> Any:
@@ -345,8 +352,10 @@ class Tables:
         asked = place, _typed(replies)
         after = places.after.get(asked)
         if after is None:
-            given = places.known[place].replies + replies
+            before = places.known[place]
+            given = before.replies + replies
             check_plain(given)
+            locks = self._locks_after(before, replies)
             if any(isinstance(one, Actor) for one in given):
                 raise NoTables("an actor is given in a reply")
 
@@ -354,10 +363,10 @@ class Tables:
                 path = simulation.paths[places.example]
                 does = self._fed(simulation, path, given)
                 print_of = self._print(simulation, path, does)
-                if print_of not in places.numbers:
-                    places.numbers[print_of] = len(places.known)
-                    places.known.append(Place(given, does))
-                places.after[asked] = places.numbers[print_of]
+                if (print_of, locks) not in places.numbers:
+                    places.numbers[print_of, locks] = len(places.known)
+                    places.known.append(Place(given, does, locks))
+                places.after[asked] = places.numbers[print_of, locks]
 
             self._visit(look)
             after = places.after[asked]
@@ -384,6 +393,29 @@ class Tables:
                 close()  # it would complain that nobody ever awaited it
         raise NoTables(f"{path.name} does more than asking and joining ({type(request).__name__})")
 
+    def _locks_after(self, place: Place, replies: tuple[Any, ...]) -> LockState:
+        """What a path has to do with locks when it goes on from a place.
+
+        Raises:
+            NoTables: there is something for lockdep to report, in one execution or in several together.
+        """
+        if not isinstance(place.does, Ask) or not place.does.operation.locks:
+            return place.locks
+        operation, number, args = place.does
+        if operation.tries and not replies[0]:
+            return place.locks
+        actor = self.actors[number].actor
+        if operation.enters is not None:
+            raise NoTables(f"{operation!r} enters what others wait for")
+        after = place.locks.after(
+            operation, actor if operation.waits_for is None else operation.waits_for(actor, *args)
+        )
+        if not after.edges <= self.edges:
+            self.edges |= after.edges
+            if circle(frozenset(self.edges)):
+                raise NoTables("locks are taken in a circle, in one execution or in several together")
+        return after
+
     def step(self, number: int, place: int, state: int) -> Stepped | None:
         """Deliver the message of a path in a place to its actor in a state; None when it has to wait."""
         does = self.places[number].known[place].does
@@ -391,6 +423,8 @@ class Tables:
         operation, actor_number, args = does
         states = self.actors[actor_number]
         actor = states.enter(state)
+        if operation.sleeps and self.places[number].known[place].locks.awake:
+            raise NoTables(f"{operation!r} is reached where nobody may sleep")
         try:
             if operation.guard is not None and not operation.guard(actor, *args):
                 return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from slabactors.actors import Actor, Spawn, operation
+from slabactors.actors import Actor, Interrupt, Spawn, operation
 
 if TYPE_CHECKING:
     from slabactors.machine import Machine
@@ -22,6 +22,9 @@ class Cpu(Actor):
     `slabactors.mm.slub_cpu`, which keeps the tasks and interrupts of a CPU apart by itself.
     """
 
+    atomic = "interrupts off"
+    ordered = False
+
     def __init__(self, number: int, machine: Machine) -> None:
         super().__init__(f"cpu{number}")
         self.id = number
@@ -29,6 +32,17 @@ class Cpu(Actor):
         """The memory node that it is nearest to."""
         self.machine = machine
         self.irqs_off = False
+        self.online = True
+
+    @operation(reads="online")
+    def is_online(self) -> bool:
+        """``cpu_online(cpu)``."""
+        return self.online
+
+    @operation(writes="online")
+    def set_online(self, online: bool) -> None:
+        """``set_cpu_online(cpu, online)``."""
+        self.online = online
 
     def _irqs_on(self) -> bool:
         return not self.irqs_off
@@ -50,3 +64,17 @@ class Cpu(Actor):
     def task(self, coroutine: Coroutine[Any, Any, T], name: str = "") -> Spawn[T]:
         """A task on this CPU, to be given to `start` or `parallel`."""
         return Spawn(coroutine, name=name, lane=self.name)
+
+    def interrupt(self, coroutine: Coroutine[Any, Any, T], name: str = "") -> Spawn[T]:
+        """An interrupt on this CPU, which must not sleep."""
+        return Interrupt(coroutine, name=name, lane=self.name)
+
+    def softirq(self, coroutine: Coroutine[Any, Any, T], name: str = "", *, inside: Actor | None = None) -> Spawn[T]:
+        """What comes between the interrupts and the tasks of this CPU, and must not sleep: a timer, an RCU callback.
+
+        Args:
+            coroutine: the path.
+            name: what it does.
+            inside: whom others wait for when they wait for it; see `slabactors.actors.operation`.
+        """
+        return Interrupt(coroutine, name=name, lane=self.name, context="a softirq", inside=inside)

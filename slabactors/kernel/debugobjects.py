@@ -1,4 +1,4 @@
-"""debugobjects for work items (lib/debugobjects.c, v3.8): what may be done to them in which state."""
+"""debugobjects for work items and RCU heads (lib/debugobjects.c, v3.8): what may be done to them in which state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from slabactors.errors import KernelBug, Kind
 
 
 class DebugObjects:
-    """The checks that CONFIG_DEBUG_OBJECTS_WORK, _TIMERS and _FREE make; each does nothing when switched off."""
+    """The checks that CONFIG_DEBUG_OBJECTS_WORK, _TIMERS, _RCU_HEAD and _FREE make; none when switched off."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
@@ -38,6 +38,24 @@ class DebugObjects:
                 Kind.UNINITIALISED_WORK,
                 f"lockdep: trying to register a non-static key: {name} is cancelled and was never initialised",
                 "cancelling of an uninitialised work item",
+            )
+
+    def activate_active_head(self, name: str) -> None:
+        """An RCU head is registered that is on a list of callbacks.  ``ODEBUG: activate active``."""
+        if self.enabled:
+            _report(
+                Kind.ACTIVE_RCU_HEAD,
+                f"ODEBUG: activate active (object type: rcu_head): {name} is registered already",
+                "second call_rcu of an active rcu head",
+            )
+
+    def overwrite_active_head(self, name: str) -> None:
+        """The memory of an RCU head becomes a work item while it is on a list of callbacks."""
+        if self.enabled:
+            _report(
+                Kind.ACTIVE_RCU_HEAD,
+                f"ODEBUG: init active (object type: rcu_head): {name} is registered, and a work item is made of it",
+                "work item made of an active rcu head",
             )
 
     def free_active(self, name: str) -> None:

@@ -40,7 +40,7 @@ class DestroyAfterShrink(V5):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Shrink first, then destroy at once if that was enough."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if not await cache.params.no_pages():
             await kmem_cache_shrink(cpu, cache)
@@ -58,7 +58,7 @@ class RetryAtOnce(V5):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Shrink again and again until the cache is empty."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
@@ -77,7 +77,7 @@ class NoRetry(V5):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Shrink once, or destroy."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
@@ -93,7 +93,7 @@ class NoShrink(V5):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Destroy, or look again in a minute."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from slabactors.kernel.workqueue import disable_work_sync, queue_delayed_work
 from slabactors.lifecycle.base import Lifecycle
 from slabactors.lifecycle.v5 import RETRY_JIFFIES
+from slabactors.mm.memcg_caches import Relocation
 from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink, try_destroy
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Repaired(Lifecycle):
     release = "none: a repair of v5"
     creates_in_place = True
     creation_checks_online = True
+    relocation = Relocation.NEVER
 
     async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
         """The work is ready before anybody can find the cache."""

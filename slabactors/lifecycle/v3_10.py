@@ -1,30 +1,19 @@
-"""As 3.8, with the work initialised when the cache is made and the memcg put last."""
+"""As 3.9, with the memcg put last."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from slabactors.lifecycle.v3_8 import V38
-
-if TYPE_CHECKING:
-    from slabactors.kernel.cpu import Cpu
-    from slabactors.mm.slab_common import KmemCache
+from slabactors.lifecycle.v3_9 import V39
 
 
-class V310(V38):
-    """A child's work is ready before anybody can find the child, and a child lets go of its memcg when it is done.
+class V310(V39):
+    """A child lets go of its memcg when it is done with it, and a task of its own when it has a reference.
 
-    Models "memcg: initialize kmem-cache destroying work earlier" (15cf17d26e08, 3.9) and "memcg: avoid accessing memcg
-    after releasing reference" (mm/memcontrol.c, v3.10).
+    Models "memcg: avoid accessing memcg after releasing reference" and "memcg: take reference before releasing
+    rcu_read_lock" (mm/memcontrol.c, v3.10).
     """
 
     name = "v3.10"
     release = "3.10, 2013-06-30"
-    initialises_at_offline = False
     puts_memcg_last = True
-
-    async def register_cache(self, cpu: Cpu, cache: KmemCache) -> None:
-        """``INIT_WORK()`` in ``memcg_register_cache()``."""
-        params = cache.params
-        assert params is not None
-        await params.destroy.init(self.work_func(params))
+    looks_up_under_rcu = True
+    inits_work_of_grown_roots = False

@@ -8,6 +8,7 @@ from slabactors.errors import KernelBug, Kind
 from slabactors.kernel.jiffies import HZ
 from slabactors.kernel.workqueue import queue_delayed_work
 from slabactors.lifecycle.base import Lifecycle
+from slabactors.mm.memcg_caches import cache_from_memcg
 from slabactors.mm.slab_common import kmem_cache_destroy, kmem_cache_shrink
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ class V5(Lifecycle):
 
     async def mem_cgroup_destroy_all_caches(self, cpu: Cpu, memcg: MemCgroup) -> None:
         """Mark every child dead and queue its work."""
-        machine = cpu.machine
         await memcg.slab_caches_mutex.lock()
         caches = await memcg.slab_caches()
         for cache in caches:
@@ -50,8 +50,12 @@ class V5(Lifecycle):
             await params.set_dead()
             # Window: dead, and its work was never initialised.
             await params.destroy.init(self.work_func(params))
-            await queue_delayed_work(cpu, machine.system_wq, params.destroy, 0)
+            await self.schedule(cpu, params)
         await memcg.slab_caches_mutex.unlock()
+
+    async def schedule(self, cpu: Cpu, params: MemcgCacheParams) -> None:
+        """``schedule_delayed_work(&params->destroy, 0)``: nothing when it is pending."""
+        await queue_delayed_work(cpu, cpu.machine.system_wq, params.destroy, 0)
 
     async def last_page_released(self, cpu: Cpu, cache: KmemCache) -> None:
         """``mem_cgroup_destroy_cache()``: queue the work of a dead cache unless it is pending."""
@@ -62,11 +66,11 @@ class V5(Lifecycle):
         if await params.destroy.is_pending():
             return
         # Window: pending a moment ago or not, it may be queued, running or gone now.
-        await queue_delayed_work(cpu, cpu.machine.system_wq, params.destroy, 0)
+        await self.schedule(cpu, params)
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """Shrink a dead cache, or destroy it when it is empty."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         assert cache.params is not None
         if await cache.params.no_pages():
             await kmem_cache_destroy(cpu, cache)
@@ -77,13 +81,13 @@ class V5(Lifecycle):
         await queue_delayed_work(cpu, cpu.machine.system_wq, cache.params.destroy, RETRY_JIFFIES)
 
 
-async def find_cache(params: MemcgCacheParams) -> KmemCache:
+async def find_cache(cpu: Cpu, params: MemcgCacheParams) -> KmemCache:
     """The cache behind a work item, through the root's array as the patch does it.
 
     Raises:
         KernelBug: ``bug-on`` when the slot is empty: the kernel would dereference NULL.
     """
-    cache = await params.root.read_slot(params.memcg.id)
+    cache = await cache_from_memcg(cpu, params.root, params.memcg.id)
     if cache is None:
         raise KernelBug(
             Kind.BUG_ON,

@@ -41,6 +41,14 @@ class CacheSpec:
     min_partial: int | None = None
 
 
+def mergeable(spec: CacheSpec) -> bool:
+    """Whether a cache may get the name of another one: not one with a constructor, nor an RCU one.
+
+    Models slab_unmergeable() (mm/slub.c, v3.8).
+    """
+    return not (spec.ctor or spec.rcu)
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """What an allocator makes of a `CacheSpec`; each allocator adds its own.
@@ -93,6 +101,8 @@ class Allocator(ABC):
     name: str
     layout: ClassVar[str]
     """``slub`` or ``slab``: whose columns of /proc/slabinfo it fills, and which directories it has in sysfs."""
+    shrink_holds_cpus: ClassVar[bool] = False
+    """Shrinking a cache keeps CPUs from coming and going, whatever the release; from 3.16 on it does in all of them."""
     nodes_max: ClassVar[int] = 64
     """Memory nodes of a machine that it is modelled for, at most."""
 
@@ -129,6 +139,22 @@ class Allocator(ABC):
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
         """Give back the empty slabs of a cache; what kmem_cache_shrink() returns.  Sleeps."""
 
+    async def stop_caching(self, cpu: Cpu, cache: KmemCache, *, wait: bool = True) -> None:
+        """Keep no empty slab of a dead child from here on, where the allocator would otherwise.  Sleeps if it waits.
+
+        It takes no more than its reaper for SLAB to empty a child, so that it does nothing here.
+
+        Args:
+            cpu: where the task runs.
+            cache: a child.
+            wait: for those that go by what was before; otherwise `wait_slow_paths` has to follow.
+        """
+        return
+
+    async def wait_slow_paths(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Wait for those that go by what was before `stop_caching`."""
+        return
+
     @abstractmethod
     async def close(self, cpu: Cpu, cache: KmemCache) -> None:
         """Give everything back before the cache goes away.  Sleeps.
@@ -136,6 +162,18 @@ class Allocator(ABC):
         Raises:
             KernelBug: ``objects-remaining``.
         """
+
+    @abstractmethod
+    async def cpu_dead(self, cpu: Cpu, dead: Cpu) -> None:
+        """A CPU is offline: take back what it had of every cache.  Takes ``slab_mutex``.  Sleeps."""
+
+    async def mem_going_online(self, cpu: Cpu, node: int) -> None:
+        """The first memory of a node is about to come online.  Takes ``slab_mutex``.  Sleeps."""
+        raise NotImplementedError(f"{self.name} has one node only")
+
+    def leave_out(self, cache: KmemCache, nodes: list[int]) -> None:
+        """Only these nodes have memory as a cache is made that nobody has seen yet."""
+        raise NotImplementedError(f"{self.name} has one node only")
 
     def daemons(self, machine: Machine) -> Iterator[Spawn[Any]]:
         """Kernel threads of the allocator; none by default."""

@@ -48,6 +48,7 @@ class SlabAllocator(Allocator):
     """
 
     layout = "slab"
+    shrink_holds_cpus = True
     nodes_max = 1
 
     def __init__(self, name: str) -> None:
@@ -183,12 +184,12 @@ class SlabAllocator(Allocator):
 
     # -- drain -----------------------------------------------------------------------------------------------------
 
-    async def _do_drain(self, cpu: Cpu, cache: KmemCache) -> None:
-        """Empty one CPU's array, interrupts off.  Models do_drain() (mm/slab.c, v3.8).
+    async def _do_drain(self, cpu: Cpu, cache: KmemCache, owner: Cpu | None = None) -> None:
+        """Empty one CPU's array, interrupts off, or that of one that is dead.  Models do_drain() (mm/slab.c, v3.8).
 
         Deviation: an empty array does not take the lock.
         """
-        ac, l3 = cache.arrays[cpu.id], cache.nodelists[0]
+        ac, l3 = cache.arrays[(owner or cpu).id], cache.nodelists[0]
         entries = await ac.begin_drain()
         if not entries:
             return
@@ -209,7 +210,7 @@ class SlabAllocator(Allocator):
         calls = []
         for other in cpu.machine.cpus:
             if other is not cpu:
-                call = await start(other.task(self._drain_ipi(other, cache), "drain IPI"))
+                call = await start(other.interrupt(self._drain_ipi(other, cache), "drain IPI"))
                 calls.append(call)
         await self._do_drain(cpu, cache)
         for call in calls:
@@ -237,13 +238,31 @@ class SlabAllocator(Allocator):
             await self._slab_destroy(cpu, cache, slab)
         return count
 
+    async def cpu_dead(self, cpu: Cpu, dead: Cpu) -> None:
+        """Empty the arrays of a CPU that is offline, then give back the free slabs of every cache.
+
+        Models cpuup_canceled() (mm/slab.c, v3.8).
+        Deviation: the arrays and the shared array stay, and the reaper of that CPU goes on elsewhere.
+        """
+        machine = cpu.machine
+        await machine.slab_mutex.lock()
+        for cache in list(machine.slab_caches):
+            await self._do_drain(cpu, cache, dead)
+        for cache in list(machine.slab_caches):
+            free = await cache.nodelists[0].nr_free()
+            await self.drain_freelist(cpu, cache, free)
+        await machine.slab_mutex.unlock()
+
     # -- shrink and close ------------------------------------------------------------------------------------------
 
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
-        """Empty every array and give back every empty slab; 1 when any slab is left.  Takes ``slab_mutex``.  Sleeps.
+        """Empty every array and give back every empty slab; 1 when any slab is left.  Sleeps.
 
-        Models kmem_cache_shrink() (mm/slab.c, v3.8).
+        Models kmem_cache_shrink() (mm/slab.c, v3.8), which takes ``slab_mutex``, and __kmem_cache_shrink() (mm/slab.c,
+        v3.16), which does not.
         """
+        if cpu.machine.lifecycle.locks_memory_hotplug:
+            return await self._cache_shrink(cpu, cache)
         await cpu.machine.slab_mutex.lock()
         left = await self._cache_shrink(cpu, cache)
         await cpu.machine.slab_mutex.unlock()

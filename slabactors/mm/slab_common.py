@@ -5,21 +5,33 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slabactors.actors import Actor, CountsDown, Narrow, operation
+from slabactors.actors import Actor, CountsDown, Narrow, might_sleep, operation
 from slabactors.errors import KernelBug, Kind
-from slabactors.mm.allocator import CacheSpec
-from slabactors.mm.memcontrol import memcg_release_cache, memcg_unregister_cache
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
+from slabactors.kernel.rcu import rcu_barrier
+from slabactors.mm.allocator import CacheSpec, mergeable
+from slabactors.mm.memcg_caches import alloc_root_params, free_root_params
+from slabactors.mm.memcontrol import (
+    Task,
+    memcg_kmem_get_cache_of_task,
+    memcg_release_cache,
+    memcg_unregister_cache,
+)
+from slabactors.mm.slub_sysfs import sysfs_slab_add, sysfs_slab_remove
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
+    from slabactors.kernel.sysfs import SysfsDirent
+    from slabactors.kernel.workqueue import Work
     from slabactors.machine import Machine
     from slabactors.mm.allocator import Geometry
+    from slabactors.mm.memcg_caches import MemcgCaches
     from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
     from slabactors.mm.slab_array import ArrayCache
     from slabactors.mm.slab_lists import KmemList3
     from slabactors.mm.slab_page import SlabObject
     from slabactors.mm.slub_cpu import KmemCacheCpu
-    from slabactors.mm.slub_node import KmemCacheNode
+    from slabactors.mm.slub_node import CacheStructures, KmemCacheNode
 
 __all__ = [
     "KmemCache",
@@ -50,6 +62,8 @@ class KmemCache(Actor):
         self.geometry = geometry
         self.root = root
         self.params: MemcgCacheParams | None = None
+        self.structures: CacheStructures | None = None
+        """SLUB: what holds the next two, where shutting the cache down frees them."""
         self.cpu_slabs: list[KmemCacheCpu] = []
         """SLUB: one for each CPU."""
         self.nodes: list[KmemCacheNode] = []
@@ -58,9 +72,29 @@ class KmemCache(Actor):
         """SLAB: one for each CPU."""
         self.nodelists: list[KmemList3] = []
         """SLAB: one for each memory node."""
+        self.dirent: SysfsDirent | None = None
+        """Its directory in /sys/kernel/slab, where the machine has sysfs and the cache was added to it."""
         self.refcount = 1
+        self.creation: Work | None = None
+        """Of a root of 5.9: what creates its child."""
         self.memcg_caches: dict[int, KmemCache] = {}
+        """Children by their slots, where the array cannot move."""
+        self.array_moves = False
+        """Children are in `array`, which is replaced when it is too small: see `slabactors.mm.memcg_caches`."""
+        self.array: MemcgCaches | None = None
+        self.dying = False
+        """Of a root, from 4.18 on: it is being destroyed."""
+        self.siblings: list[KmemCache] = []
+        """Of a root, from 4.0 on: also those that are in no slot any more; newest first."""
         self.published = 0
+
+    @property
+    def slots(self) -> dict[int, KmemCache]:
+        """Children by their slots.  For reports and checkers."""
+        if not self.array_moves:
+            return self.memcg_caches
+        filled = self.array.slots if self.array is not None else {}
+        return {index: child for index, child in filled.items() if isinstance(child, KmemCache)}
 
     @operation(reads="memcg_caches")
     def read_slot(self, memcg_id: int) -> KmemCache | None:
@@ -72,6 +106,16 @@ class KmemCache(Actor):
 
     def _bare(self) -> bool:
         return not self.memcg_caches
+
+    @operation(reads="array")
+    def load_array(self) -> MemcgCaches | None:
+        """``root->memcg_params``: NULL for a root that was made when no kernel memory was accounted."""
+        return self.array
+
+    @operation(writes="array")
+    def assign_array(self, array: MemcgCaches) -> None:
+        """``root->memcg_params = params``."""
+        self.array = array
 
     @operation(writes="geometry")
     def tune(self, changes: dict[str, int]) -> None:
@@ -117,7 +161,7 @@ class KmemCache(Actor):
     def _childless(self) -> bool:
         return self.published == 0
 
-    @operation(guard=_childless, reads="published")
+    @operation(guard=_childless, reads="published", sleeps=True)
     def wait_childless(self) -> None:
         """``wait_event(nr_children == 0)``: until nobody is destroying a child."""
 
@@ -132,10 +176,45 @@ class KmemCache(Actor):
         following = [number for number in self.memcg_caches if number > index]
         return (min(following), self.memcg_caches[min(following)]) if following else None
 
+    @operation(writes="children")
+    def link_child(self, child: KmemCache) -> None:
+        """``list_add(&s->memcg_params.list, &root->memcg_params.list)``."""
+        self.siblings.insert(0, child)
+
+    @operation(writes="children")
+    def unlink_child(self, child: KmemCache) -> None:
+        """``list_del(&s->memcg_params.list)``."""
+        self.siblings.remove(child)
+
+    @operation(reads="children")
+    def linked_children(self) -> list[KmemCache]:
+        """``for_each_memcg_cache()``: every child that was not shut down, newest first."""
+        return list(self.siblings)
+
+    @operation(writes="dying")
+    def set_dying(self, dying: bool = True) -> None:
+        """``s->memcg_params.dying = true``: nothing new is to begin for the children of this root."""
+        self.dying = dying
+
+    @operation(reads="dying")
+    def is_dying(self) -> bool:
+        """``s->memcg_params.dying``."""
+        return self.dying
+
     @operation(writes="refcount")
     def add_name(self) -> None:
         """``s->refcount++``: one more name for the cache; one that lost its last can get another."""
         self.refcount += 1
+
+    @operation(reads="flags")
+    def typesafe_by_rcu(self) -> bool:
+        """``s->flags & SLAB_TYPESAFE_BY_RCU``: its slabs go back by RCU callbacks."""
+        return self.spec.rcu
+
+    @operation(reads="refcount")
+    def names(self) -> int:
+        """``s->refcount``."""
+        return self.refcount
 
     @operation(writes="refcount", stale=Kind.DOUBLE_DESTROY)
     def drop_name(self) -> int:
@@ -200,51 +279,67 @@ async def kmem_cache_create(
 async def create_or_merge(cpu: Cpu, name: str, spec: CacheSpec) -> KmemCache:
     """A new root cache, or another name for one that is just like it, where the machine merges.  Sleeps."""
     machine = cpu.machine
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
-    cache = find_mergeable(machine, spec)
+    cache = await find_mergeable(machine, spec)
     if cache is None:
-        cache = machine.new_cache(name, spec)
+        cache = machine.new_cache(name, spec, listed=False)
+        if machine.config.memoryless_nodes:
+            machine.allocator.leave_out(cache, await machine.node_states.for_each())
+        await alloc_root_params(cpu, cache)
+        await sysfs_slab_add(cpu, cache)
+        machine.list_new(cache)
     else:
         await cache.add_name()
     await machine.slab_mutex.unlock()
+    await release_hotplug(cpu)
     return cache
 
 
-def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
-    """The newest root cache that one with such a spec would be merged with; none has that has a constructor.
+async def find_mergeable(machine: Machine, spec: CacheSpec) -> KmemCache | None:
+    """The newest root cache that one with such a spec would be merged with; see `mergeable`.
 
     Models find_mergeable() (mm/slub.c, v3.8).  Under slab_mutex, which everything that is looked at stands under.
     Deviation: only caches of the very same spec are merged; the kernel merges what has nearly the same size, too.
     """
-    if not machine.config.merging or spec.ctor:
+    if not machine.config.merging or not mergeable(spec):
         return None
-    return next((cache for cache in machine.slab_caches if cache.root is None and cache.spec == spec), None)
+    for cache in machine.slab_caches:
+        if cache.root is None and cache.spec == spec and await machine.lifecycle.may_merge(cache):
+            return cache
+    return None
 
 
 async def kmem_cache_alloc(
     cpu: Cpu,
     cache: KmemCache,
-    memcg: MemCgroup | None = None,
+    memcg: MemCgroup | Task | None = None,
     *,
     may_sleep: bool = True,
     node: int | None = None,
 ) -> SlabObject | None:
-    """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  Sleeps.
+    """Allocate an object from a root cache, or from the child of the task's memcg if there is one.  May sleep.
 
     Models slab_alloc() (mm/slub.c, v3.8) with memcg_kmem_get_cache().
 
     Args:
         cpu: where the task runs.
         cache: the root cache.
-        memcg: the memcg of the task; none for a kernel thread.
-        may_sleep: the caller may sleep, so that a missing child can be created in place where the lifecycle does so.
+        memcg: the memcg of the task, as it has looked it up; or the task, which looks it up now; none for a kernel
+            thread.
+        may_sleep: the caller may sleep (GFP_KERNEL), so that a missing child can be created in place where the
+            lifecycle does so.
         node: the memory node that it must come from, as for kmem_cache_alloc_node(); None for any.
 
     Returns:
         The object, or None when the memcg's limit or the memory's end is reached.
     """
     machine = cpu.machine
-    if memcg is not None:
+    if may_sleep:
+        await might_sleep()
+    if isinstance(memcg, Task):
+        cache, memcg = await memcg_kmem_get_cache_of_task(cpu, cache, memcg, may_sleep=may_sleep)
+    elif memcg is not None:
         cache = await machine.lifecycle.get_cache(cpu, cache, memcg, may_sleep=may_sleep)
     # Window: up to 3.18 nothing holds the child; it may be destroyed before the allocator touches it.
     obj = await machine.allocator.alloc(cpu, cache, memcg, node)
@@ -274,7 +369,14 @@ async def kmem_cache_shrink(cpu: Cpu, cache: KmemCache) -> int:
     Returns:
         What the allocator's release returns: whether slabs are left, or 0 whatever is left.
     """
-    return await cpu.machine.allocator.shrink(cpu, cache)
+    await might_sleep()
+    machine = cpu.machine
+    if not (machine.allocator.shrink_holds_cpus or machine.lifecycle.locks_memory_hotplug):
+        return await machine.allocator.shrink(cpu, cache)
+    await hold_hotplug(cpu)
+    left = await machine.allocator.shrink(cpu, cache)
+    await release_hotplug(cpu)
+    return left
 
 
 async def kmem_cache_destroy(cpu: Cpu, cache: KmemCache) -> None:
@@ -316,32 +418,51 @@ async def destroy_children_first(cpu: Cpu, cache: KmemCache) -> str | None:
     """
     machine = cpu.machine
     complaint = await machine.lifecycle.destroy_children(cpu, cache) if cache.root is None else None
+    await hold_hotplug(cpu)
     await machine.slab_mutex.lock()
     if await cache.drop_name() != 0:
         await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
         return complaint
     machine.slab_caches.remove(cache)
     objects_remain = await close(cpu, cache)
     if objects_remain is not None:
-        machine.list_again(cache)
-        await machine.slab_mutex.unlock()
-        machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
+        await list_again(cpu, cache)
+        await release_hotplug(cpu)
         return complaint or objects_remain
+    if cache.dirent is not None:
+        if machine.lifecycle.unlocks_for_sysfs:
+            await machine.slab_mutex.unlock()
+            await sysfs_slab_remove(cpu, cache)
+            await machine.slab_mutex.lock()
+        else:
+            await sysfs_slab_remove(cpu, cache)
     params = cache.params
     withdrawn = machine.lifecycle.slot_outlives_list
     if params is not None and withdrawn:
         await memcg_unregister_cache(cpu, params)
     await machine.slab_mutex.unlock()
     if cache.spec.rcu:
-        await machine.rcu.barrier()
+        await rcu_barrier(cpu)
     # Window: shut down, and before 3.14 still reachable through the root's array.
     if params is not None and withdrawn:
         await params.free()
     elif params is not None:
         await memcg_release_cache(cpu, cache)
+    else:
+        await free_root_params(cache)
     await cache.free()
+    await release_hotplug(cpu)
     machine.note_destroyed(cache)
     return complaint
+
+
+async def list_again(cpu: Cpu, cache: KmemCache) -> None:
+    """A cache that could not be shut down goes on, as the newest of the list.  Gives slab_mutex back."""
+    machine = cpu.machine
+    machine.list_again(cache)
+    await machine.slab_mutex.unlock()
+    machine.printk(f"kmem_cache_destroy {cache.name}: Slab cache still has objects")
 
 
 async def close(cpu: Cpu, cache: KmemCache) -> str | None:

@@ -33,6 +33,8 @@ class KmemList3(Actor):
     """
 
     role = "kmem_list3"
+    atomic = "list_lock held"
+    lock_class = "kmem_list3.list_lock"
 
     def __init__(self, node: int, cache: KmemCache, shape: SlabGeometry, cpus: int, clock: Clock) -> None:
         super().__init__(f"node{node}/{cache.name}", cache)

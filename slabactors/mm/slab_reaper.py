@@ -33,7 +33,7 @@ class ReapWork(Work):
     deferrable = True
 
     def __init__(self, cpu: Cpu, machine: Machine) -> None:
-        super().__init__(f"cache_reap/{cpu.id}", machine.clock, machine.debugobjects)
+        super().__init__(f"cache_reap/{cpu.id}", machine.clock, machine.debugobjects, lock_class="slab_reap_work")
         self.cpu = cpu
         self.machine = machine
 

@@ -135,7 +135,7 @@ def slabinfo_row(machine: Machine, cache: KmemCache) -> SlabinfoRow:
     Models cache_show() and memcg_accumulate_slabinfo() (mm/slab_common.c, v3.8).
     """
     # A run that a bug has ended may have left a freed child in its slot; its memory tells nothing.
-    children = [child for child in cache.memcg_caches.values() if child.tombstone is None]
+    children = [child for child in cache.slots.values() if child.tombstone is None]
     family = [machine.allocator.slabinfo(one) for one in (cache, *children)]
     own = family[0]
     return SlabinfoRow(

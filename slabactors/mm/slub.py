@@ -20,7 +20,7 @@ from slabactors.mm.page_alloc import alloc_pages
 from slabactors.mm.slab_page import SlabObject
 from slabactors.mm.slub_bulk import one_slab_from_the_end
 from slabactors.mm.slub_cpu import KmemCacheCpu
-from slabactors.mm.slub_node import KmemCacheNode
+from slabactors.mm.slub_node import CacheStructures, KmemCacheNode
 from slabactors.mm.slub_policy import Flush, Pull, ShrinkOrder, SlubPolicy
 from slabactors.mm.slub_sizes import SlubGeometry, geometry
 from slabactors.mm.slub_slab import Freed, Slab
@@ -52,6 +52,8 @@ class Slub(Allocator):
     def build(self, machine: Machine, cache: KmemCache) -> None:
         """Give a new cache its per-CPU and per-node structures.  It owns no slab yet."""
         shape = _shape(cache)
+        if machine.config.shutdown_frees_nodes:
+            cache.structures = CacheStructures(cache)
         cache.cpu_slabs = [KmemCacheCpu(cpu.name, cache, shape, self.policy) for cpu in machine.cpus]
         cache.nodes = [KmemCacheNode(node, cache, shape, self.policy) for node in range(machine.config.nodes)]
 
@@ -177,6 +179,8 @@ class Slub(Allocator):
         Deviation: memory is of no node; a slab is said to lie where it was wanted.
         """
         shape = _shape(cache)
+        if cpu.machine.config.memoryless_nodes and node not in await cpu.machine.node_states.for_each():
+            node = 0
         for tried, room in ((order, objects), (shape.min_order, shape.min_objects)):
             charged = await memcg_charge_slab(cpu, cache, memcg, tried)
             if not charged:
@@ -260,6 +264,9 @@ class Slub(Allocator):
             drained = await c.put_partial(slab, free)
             if drained:
                 await self._unfreeze(cpu, cache, drained)
+            if slab in drained:
+                await c.end_flush()
+                return
             if not (drained and self.policy.drains_before_it_puts):
                 return
             await c.end_flush()
@@ -340,6 +347,7 @@ class Slub(Allocator):
             discard[:0] = surplus
         for slab in discard:
             await self._discard(cpu, cache, slab)
+            await self._count_freed(cpu, cache)
 
     async def _deactivate(self, cpu: Cpu, cache: KmemCache, slab: Slab, freelist: list[int]) -> None:
         """Give up a CPU's current slab.  Models deactivate_slab() (mm/slub.c, v3.8 and v6.1).
@@ -358,6 +366,7 @@ class Slub(Allocator):
             if inuse == 0 and await node.too_many():
                 if await slab.deactivate(seen, freelist):
                     await self._discard(cpu, cache, slab)
+                    await self._count_freed(cpu, cache)
                     return
             elif seen.free + len(freelist) > 0:
                 await node.lock()
@@ -368,9 +377,18 @@ class Slub(Allocator):
             elif await slab.deactivate(seen, freelist):
                 return
 
-    async def _flush_cpu(self, cpu: Cpu, cache: KmemCache) -> None:
-        """What one CPU does in a flush, interrupts off.  Models __flush_cpu_slab() (mm/slub.c, v3.8)."""
-        c = cache.cpu_slabs[cpu.id]
+    async def _count_freed(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Count a slab that has gone back, in the cache that it was of.  Models stat() (mm/slub.c, v3.8)."""
+        if cpu.machine.config.slub_stats:
+            # Window: that slab may have been the last of a dead cache.
+            await cache.cpu_slabs[cpu.id].count_freed()
+
+    async def _flush_cpu(self, cpu: Cpu, cache: KmemCache, owner: Cpu | None = None) -> None:
+        """What one CPU does in a flush, interrupts off, or another one for it when it is dead.
+
+        Models __flush_cpu_slab() (mm/slub.c, v3.8).
+        """
+        c = cache.cpu_slabs[(owner or cpu).id]
         page, freelist, slabs = await c.begin_flush()
         if page is not None:
             await self._deactivate(cpu, cache, page, freelist)
@@ -419,7 +437,7 @@ class Slub(Allocator):
         # Window: a CPU that had nothing when it was looked at is not asked, whatever it gets from here on.
         calls = []
         for other in others:
-            call = await start(other.task(self._flush_ipi(other, cache), "flush IPI"))
+            call = await start(other.interrupt(self._flush_ipi(other, cache), "flush IPI"))
             calls.append(call)
         if here:
             await self._flush_cpu(cpu, cache)
@@ -436,7 +454,58 @@ class Slub(Allocator):
         for item in items:
             await join(item)
 
+    async def cpu_dead(self, cpu: Cpu, dead: Cpu) -> None:
+        """Take from a CPU that is offline what it had of every cache.
+
+        Models slab_cpuup_callback() (mm/slub.c, v3.8).
+        """
+        machine = cpu.machine
+        await machine.slab_mutex.lock()
+        for cache in list(machine.slab_caches):
+            await self._flush_cpu(cpu, cache, dead)
+        await machine.slab_mutex.unlock()
+
+    async def mem_going_online(self, cpu: Cpu, node: int) -> None:
+        """Give every cache that is listed a structure for a node.
+
+        Models slab_mem_going_online_callback() (mm/slub.c, v3.8).
+        """
+        machine = cpu.machine
+        await machine.slab_mutex.lock()
+        for cache in list(machine.slab_caches):
+            await cache.nodes[node].init()
+        await machine.slab_mutex.unlock()
+
+    def leave_out(self, cache: KmemCache, nodes: list[int]) -> None:
+        """A new cache gets structures only for the nodes that have memory.  Models init_kmem_cache_nodes()."""
+        for number, node in enumerate(cache.nodes):
+            node.present = number in nodes
+
     # -- shrink and close ------------------------------------------------------------------------------------------
+
+    async def stop_caching(self, cpu: Cpu, cache: KmemCache, *, wait: bool = True) -> None:
+        """No slab stays on a CPU's partial list from here on, and no empty one on a node's.  Sleeps if it waits.
+
+        Models what __kmem_cache_shrink() does for a cache that is deactivated (mm/slub.c, v4.0), and
+        __kmemcg_cache_deactivate() (mm/slub.c, v4.11), which does not wait.  That part of SLUB is 4.0's, whatever
+        release the rest is of.
+
+        Args:
+            cpu: where the task runs.
+            cache: a child.
+            wait: for the slow paths that saw the old limits; otherwise `wait_slow_paths` has to follow.
+        """
+        for c in cache.cpu_slabs:
+            await c.stop_caching()
+        for node in cache.nodes:
+            await node.stop_caching()
+        if wait:
+            await self.wait_slow_paths(cpu, cache)
+
+    async def wait_slow_paths(self, cpu: Cpu, cache: KmemCache) -> None:
+        """Wait until no slow path is under way that began before: what a grace period of RCU sched does to a cache."""
+        for c in cache.cpu_slabs:
+            await c.wait_irqs_on()
 
     async def shrink(self, cpu: Cpu, cache: KmemCache) -> int:
         """Flush every CPU, then give back every empty slab, whatever ``min_partial`` is.  Takes no mutex.  Sleeps.
@@ -501,6 +570,8 @@ class Slub(Allocator):
                     f"Objects remaining in {cache.name} on {self.policy.close_function}: slabs left: {left}",
                     clause="destroy of a cache with objects",
                 )
+        if cache.structures is not None:
+            await cache.structures.free()
 
     async def _free_partial(self, cpu: Cpu, cache: KmemCache, node: KmemCacheNode) -> None:
         """Discard the empty slabs of a node's list.  Models free_partial() (mm/slub.c, v3.8 and v6.1)."""

@@ -40,16 +40,20 @@ class KmemCacheCpu(Actor):
     role = "kmem_cache_cpu"
 
     def __init__(self, cpu: str, cache: KmemCache, shape: SlubGeometry, policy: SlubPolicy) -> None:
-        super().__init__(f"{cpu}/{cache.name}", cache)
+        super().__init__(f"{cpu}/{cache.name}", cache.structures or cache)
         self.limit = policy.cpu_partial_limit
         self.drains_before_it_puts = policy.drains_before_it_puts
         self.order = shape.order
         self.objects = shape.objects
         self.cpu_partial = shape.cpu_partial
+        self.keeps_none = False
+        """A slab that is put on the partial list is moved on to its node at once."""
         self.page: Slab | None = None
         self.freelist: list[int] = []
         self.partial: list[OnPartial] = []
         """Oldest first: the kernel's head is the last element."""
+        self.freed_slabs = 0
+        """``stat[FREE_SLAB]``, of a machine that counts them (`MachineConfig.slub_stats`)."""
         self.irqs_off = False
 
     @property
@@ -229,7 +233,7 @@ class KmemCacheCpu(Actor):
         self.partial.append(OnPartial(slab, slabs + 1, pobjects + free))
 
     def _has_room(self, slab: Slab, free: int) -> bool:
-        return not self._over_limit()
+        return not (self.keeps_none or self._over_limit())
 
     @operation(
         guard=_irqs_on,
@@ -246,8 +250,13 @@ class KmemCacheCpu(Actor):
 
         Returns:
             The slabs that were on the list, newest first, or none.  In 3.x the slab is not put there if there are any:
-            interrupts are off from here on, until these have been moved.
+            interrupts are off from here on, until these have been moved.  A dead cache keeps none: the slab is among
+            them, and interrupts are off.
         """
+        if self.keeps_none:
+            self._push(slab, free)
+            self.irqs_off = True
+            return self._take_partial()
         if not self._over_limit():
             self._push(slab, free)
             return []
@@ -291,6 +300,11 @@ class KmemCacheCpu(Actor):
         """``local_irq_restore()``."""
         self.irqs_off = False
 
+    @operation(writes="stat")
+    def count_freed(self) -> None:
+        """``__this_cpu_inc(s->cpu_slab->stat[FREE_SLAB])``."""
+        self.freed_slabs += 1
+
     def _pageless(self) -> bool:
         return self.page is None
 
@@ -310,6 +324,16 @@ class KmemCacheCpu(Actor):
     def flush_partial(self) -> list[Slab]:
         """``unfreeze_partials()`` of 6.1: gives up the partial list, newest first, under the local lock."""
         return self._take_partial()
+
+    @operation(writes="limits")
+    def stop_caching(self) -> None:
+        """``s->cpu_partial = 0``: one field of the cache in the kernel; every CPU has a copy here."""
+        self.cpu_partial = 0
+        self.keeps_none = True
+
+    @operation(guard=_irqs_on, reads="irqs_off")
+    def wait_irqs_on(self) -> None:
+        """``kick_all_cpus_sync()``: until the section of this CPU that is going on with interrupts off has ended."""
 
     # -- what sysfs sets -------------------------------------------------------------------------------------------
 

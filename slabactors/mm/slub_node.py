@@ -17,19 +17,42 @@ SHRINK_PROMOTE_MAX = 32
 """A shrink of 6.1 brings slabs with up to so many free objects to the front."""
 
 
+class CacheStructures(Actor):
+    """``s->cpu_slab`` and ``s->node[]``: memory that goes before the cache does.
+
+    Args:
+        cache: whose structures.
+    """
+
+    role = "cache_structures"
+
+    def __init__(self, cache: KmemCache) -> None:
+        super().__init__(f"{cache.name}.structures")
+
+    @operation(frees=True)
+    def free(self) -> None:
+        """``free_percpu(s->cpu_slab)``, ``free_kmem_cache_nodes(s)``."""
+
+
 class KmemCacheNode(Actor):
     """``struct kmem_cache_node``: the node's partial list under its list_lock, and counters that need no lock."""
 
     role = "kmem_cache_node"
+    atomic = "list_lock held"
+    lock_class = "kmem_cache_node.list_lock"
 
     def __init__(self, node: int, cache: KmemCache, shape: SlubGeometry, policy: SlubPolicy) -> None:
-        super().__init__(f"node{node}/{cache.name}", cache)
+        super().__init__(f"node{node}/{cache.name}", cache.structures or cache)
         self.policy = policy
         self.min_partial = shape.min_partial
+        self.keeps_none = False
+        """No empty slab stays, however few are listed."""
         self.partial: list[Slab] = []
         self.nr_slabs = 0
         self.total_objects = 0
         self.locked = False
+        self.present = True
+        """It was allocated; not when its node had no memory and the cache was made before that came online."""
 
     def _unlocked(self) -> bool:
         return not self.locked
@@ -44,13 +67,28 @@ class KmemCacheNode(Actor):
         self.partial.remove(slab)
 
     def _too_many(self) -> bool:
-        return self.policy.too_many(len(self.partial), self.min_partial)
+        return self.keeps_none or self.policy.too_many(len(self.partial), self.min_partial)
 
     # -- the lock --------------------------------------------------------------------------------------------------
 
-    @operation(guard=_unlocked, acquires=True, reads="partial", writes="locked")
+    @operation(writes="partial locked nr_slabs present")
+    def init(self) -> None:
+        """``s->node[nid] = n``: allocated by who brings the node's memory online."""
+        self.present = True
+
+    @operation(guard=_unlocked, acquires=True, reads="partial present", writes="locked")
     def lock(self) -> list[Slab]:
-        """``spin_lock(&n->list_lock)``: the partial list as it is, head first."""
+        """``spin_lock(&n->list_lock)``: the partial list as it is, head first.
+
+        Raises:
+            KernelBug: ``bug-on`` when the node's structure was never allocated.
+        """
+        if not self.present:
+            raise KernelBug(
+                Kind.BUG_ON,
+                f"{self.name} was never allocated: NULL pointer dereference",
+                clause="cache without a node structure",
+            )
         self.locked = True
         return list(self.partial)
 
@@ -215,6 +253,12 @@ class KmemCacheNode(Actor):
     def slabs_left(self) -> int:
         """``n->nr_partial || slabs_node(s, node)``: how many slabs the node still has."""
         return max(self.nr_slabs, len(self.partial))
+
+    @operation(writes="min_partial")
+    def stop_caching(self) -> None:
+        """``s->min_partial = 0``: one field of the cache in the kernel; every node has a copy here."""
+        self.min_partial = 0
+        self.keeps_none = True
 
     # -- what sysfs sets ---------------------------------------------------------------------------------------------
 

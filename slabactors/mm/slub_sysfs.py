@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
+from slabactors.kernel.hotplug import get_online_mems, hold_hotplug, put_online_mems, release_hotplug
+from slabactors.kernel.sysfs import SysfsDirent, sysfs_remove
+from slabactors.mm.allocator import mergeable
+from slabactors.mm.memcg_caches import children_of
 from slabactors.mm.slub_policy import CpuSlabs, SlubPolicy, cpu_partial_slabs
 from slabactors.mm.slub_sizes import SlubGeometry, objects_of_order
 
 if TYPE_CHECKING:
     from slabactors.kernel.cpu import Cpu
+    from slabactors.machine import Machine
     from slabactors.mm.slab_common import KmemCache
     from slabactors.mm.slub import Slub
 
@@ -184,20 +189,51 @@ async def store(allocator: Slub, cpu: Cpu, cache: KmemCache, name: str, value: s
     Raises:
         ValueError: the kernel refuses it.
     """
+    # Who writes keeps the directory by its name, not the cache.
+    lifecycle, dirent = cpu.machine.lifecycle, cache.dirent
+    if dirent is not None and not await dirent.get_active():
+        return
     await _store_one(allocator, cpu, cache, name, value)
-    if allocator.policy.stores_for_children and cache.root is None:
+    if allocator.policy.stores_for_children and lifecycle.stores_for_children and cache.root is None:
         await cpu.machine.slab_mutex.lock()
-        children = await cache.children()
+        children = await children_of(cpu, cache)
         for child in children:
             await _store_one(allocator, cpu, child, name, value)
         await cpu.machine.slab_mutex.unlock()
+    if dirent is not None:
+        await dirent.put_active()
+
+
+async def show_slab_objects(cpu: Cpu, cache: KmemCache) -> int:
+    """Read ``partial``: how many slabs the nodes have listed; 0 when the directory is going away.  Sleeps.
+
+    Models show_slab_objects() (mm/slub.c, v3.16 and v5.4), which counts on memory to stay as it is up to 5.3.
+    """
+    dirent = cache.dirent
+    if dirent is not None and not await dirent.get_active():
+        return 0
+    holds_memory = cpu.machine.lifecycle.reading_holds_memory
+    if holds_memory:
+        await get_online_mems(cpu)
+    total = 0
+    for node in cache.nodes:
+        total += await node.nr_partial()
+    if holds_memory:
+        await put_online_mems(cpu)
+    if dirent is not None:
+        await dirent.put_active()
+    return total
 
 
 async def _store_one(allocator: Slub, cpu: Cpu, cache: KmemCache, name: str, value: str | int) -> None:
     if name == "shrink":
         if not str(value).startswith("1"):
             raise ValueError(f"shrink takes 1, not {value!r}")
+        if cpu.machine.lifecycle.locks_memory_hotplug:
+            await hold_hotplug(cpu)
         await allocator.shrink(cpu, cache)
+        if cpu.machine.lifecycle.locks_memory_hotplug:
+            await release_hotplug(cpu)
     elif name == "min_partial":
         await _store_min_partial(allocator.policy, cache, _parsed(name, value))
     elif name == "cpu_partial":
@@ -247,3 +283,47 @@ def _parsed(name: str, value: str | int) -> int:
     if not 0 <= number <= NUMBER_MAX:
         raise ValueError(f"{name} takes a number from 0 to {NUMBER_MAX}, not {number}")
     return number
+
+
+# -- directories that come and go -----------------------------------------------------------------------------------
+
+
+async def sysfs_slab_add(cpu: Cpu, cache: KmemCache) -> None:
+    """Give a new cache its directory, on a machine that has sysfs.  Under ``slab_mutex``, which 3.14 and before drop.
+
+    Models __kmem_cache_create() with sysfs_slab_add() (mm/slub.c, v3.8 and v3.15).
+    Deviation: without sysfs the mutex is not dropped, as nothing would be done meanwhile.
+    """
+    machine = cpu.machine
+    if not machine.config.sysfs or machine.allocator.layout != "slub":
+        return
+    if machine.lifecycle.adds_to_sysfs_unlocked:
+        await machine.slab_mutex.unlock()
+        # Window: the cache is neither listed nor published, and whoever looks for it may make another one.
+        await machine.slab_mutex.lock()
+    name = sysfs_name(machine, cache)
+    await machine.slab_kset.add(name)
+    cache.dirent = SysfsDirent(f"/sys/{machine.slab_kset.name}/{name}")
+
+
+async def sysfs_slab_remove(cpu: Cpu, cache: KmemCache) -> None:
+    """Remove the directory of a cache: wait for who reads or writes its files, then let others have its name.  Sleeps.
+
+    Models sysfs_slab_remove() (mm/slub.c, v3.8).
+    """
+    if cache.dirent is not None:
+        await sysfs_remove(cache.dirent)
+        # Window: nobody uses it any more, and the name is still taken.
+        await cpu.machine.slab_kset.remove(sysfs_name(cpu.machine, cache))
+
+
+def sysfs_name(machine: Machine, cache: KmemCache) -> str:
+    """What the directory of a cache is called: by its size, when caches just like it are merged with it.
+
+    Models create_unique_id() and sysfs_slab_add() (mm/slub.c, v3.8).
+    Deviation: there are no links to it from its other names.  Those that are stale are replaced, so that none is ever
+    in the way; and the directories of children are beside that of their root, not in it.
+    """
+    if not machine.config.merging or cache.root is not None or not mergeable(cache.spec):
+        return cache.name
+    return f":{'a' if cache.spec.reclaimable else ''}{'A-' if cache.spec.account else ''}{_shape(cache).size:07}"

@@ -13,7 +13,7 @@ import anyio
 from slabactors.actors import Spawn
 from slabactors.errors import KernelBug, UsageError
 from slabactors.runtime.live_path import LivePath
-from slabactors.runtime.recipe import Recipe
+from slabactors.runtime.recipe import Spawned
 from slabactors.runtime.turns import Called
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Call(Generic[T]):
         self.path: LivePath | None = None
         self.abandoned = False
         self.after: list[int] = []
-        self.recipe: Recipe | None = None
+        self.recipe: Spawned | None = None
         self.reason: UsageError | None = None
         self.over = anyio.Event()
         self.returned = False
@@ -77,8 +77,8 @@ class Call(Generic[T]):
         """
         if self.recipe is None:
             raise self.reason or UsageError(f"{self.request.name} cannot be called again.")
-        one, heard = self.request, self.waited_for and not self.abandoned
-        return Called(self.recipe, one.name, one.lane, one.daemon, heard, self.after)
+        one, heard = self.recipe, self.waited_for and not self.abandoned
+        return Called(one.path, one.name, one.lane, one.daemon, heard, self.after, one.context, one.inside)
 
     async def run(self) -> Any:
         """The path, with somebody who gets what comes of it."""

@@ -156,6 +156,8 @@ class GuidedSimulation(Simulation):
                 touched_freed(operation, actor, actor.tombstone, path)
             if operation.guard is not None:
                 actor.guarded.remove(path)  # type: ignore[union-attr]
+            if operation.sleeps:
+                self.locks.may_sleep(path, operation, actor)
             reply = operation.function(actor, *args)
         except Exception as raised:
             if path.deadline is not None:
@@ -164,7 +166,7 @@ class GuidedSimulation(Simulation):
             self.guide.delivered(path, operation, actor, operation.footprint, timer=timer, barrier=barrier)
         else:
             if operation.special:
-                self._special(path, operation, actor, count)
+                self._special(path, operation, actor, count, reply)
             if actor.guarded:
                 self._recheck(actor)
             if self.invariant is not None and self._breaks(path, operation, actor):

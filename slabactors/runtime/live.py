@@ -29,8 +29,11 @@ from slabactors.actors import (
     Actor,
     Choose,
     Clock,
+    Interrupt,
     Join,
+    Locks,
     Message,
+    MightSleep,
     Operation,
     Parallel,
     Request,
@@ -122,6 +125,7 @@ class LiveRuntime:
         self.autojump = autojump
         self.steps_max = steps_max
         self.clock = Clock()
+        self.locks = Locks()
         self.steps: list[tuple[LivePath, Operation, Actor]] = []
         self.hosted = False
         self.paths: list[LivePath] = []
@@ -191,6 +195,7 @@ class LiveRuntime:
         """The checks of the end."""
         try:
             self._hung()
+            self.locks.judge()
             if at_rest is not None:
                 at_rest()
         except Exception as raised:
@@ -249,6 +254,8 @@ class LiveRuntime:
         path.coroutine = request.coroutine
         path.answer, path.replies = anyio.create_memory_object_stream[Any](1)
         self.paths.append(path)
+        if isinstance(request, Interrupt):
+            self.locks.begin(path, request.context, request.inside)
         if request.daemon:
             path.daemon = True
         else:
@@ -342,7 +349,10 @@ class LiveRuntime:
                 value = self._random.randrange(checked_count(request))
                 self._choices.append((path.position, path, value))
                 return value
+            case MightSleep():
+                return self.locks.may_sleep(path)
             case Sleep():
+                self.locks.may_sleep(path)
                 path.request = NOTHING
                 self._set_timer(path, path.now + request.jiffies)
                 self._rest()
@@ -370,8 +380,9 @@ class LiveRuntime:
         teller = path.position
 
         async def in_order() -> None:
-            # Done meanwhile is not done when it was told: the teller may have been resumed late.
-            if before is not None and not (before.done and before.position <= teller):
+            # Delivered meanwhile is not delivered when this was told: the teller may have been resumed late.  And what
+            # was delivered then may not know it yet: its reply is on the way.
+            if before is not None and not (before.index >= 0 and before.position <= teller):
                 await join(before)
             await deliver(message)
 
@@ -526,9 +537,11 @@ class LiveRuntime:
             touched_freed(operation, actor, actor.tombstone, path)
         if self._watch is not None:
             self._watch(actor)
+        if operation.sleeps:
+            self.locks.may_sleep(path, operation, actor)
         reply = operation.function(actor, *args)
         if operation.special:
-            self._special(path, operation, actor)
+            self._special(path, operation, actor, reply)
         path.position = len(steps)
         path.now = self.clock.now
         path.index = len(steps) + len(self._choices) - 1
@@ -539,7 +552,7 @@ class LiveRuntime:
         else:
             self._expired(path, path.timer)
 
-    def _special(self, path: LivePath, operation: Operation, actor: Actor) -> None:
+    def _special(self, path: LivePath, operation: Operation, actor: Actor, reply: Any) -> None:
         """What a delivery does to the run besides changing its actor."""
         if path.deadline is not None:
             self.clock.now = max(self.clock.now, path.deadline)
@@ -551,10 +564,12 @@ class LiveRuntime:
             self._shut(actor)
         if operation.clock and isinstance(actor, Timed):
             self._arm(actor)
-        if operation.acquires:
-            actor.holder = path
-        elif operation.releases:
-            actor.holder = None
+        if operation.locks:
+            if operation.acquires or (operation.tries and reply and not operation.shares):
+                actor.holder = path
+            elif operation.releases:
+                actor.holder = None
+            self.locks.step(path, operation, actor, path.request[2], reply)
 
     def _shut(self, actor: Actor) -> None:
         """The object is gone: its mailbox, and those of what lay in its memory, take nothing any more.
@@ -685,7 +700,7 @@ class LiveRuntime:
 
     def _hung(self) -> None:
         """Raise when somebody waits for something that will not happen."""
-        hung([path for path in self.paths if not path.done and blocked(path)])
+        hung([path for path in self.paths if not path.done and blocked(path)], self.locks)
 
 
 def first(several: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import types
 from ast import literal_eval
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from slabactors.actors import Spawn
+from slabactors.actors import Interrupt, Spawn
 
 Container: TypeAlias = Literal["list", "tuple", "set", "frozenset"]
 CONTAINERS: Final[dict[Container, Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
@@ -206,16 +206,64 @@ class Asked(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Spawned(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """A path with a name and a lane."""
+    """A path with a name and a lane.
+
+    Attributes:
+        path: how to call it.
+        name: what it does.
+        lane: where it runs.
+        daemon: whether the run may end before it does.
+        context: of an interrupt, what it is.
+        inside: of an interrupt, what others wait for when they wait for it.
+    """
 
     path: Recipe
     name: str
     lane: str = ""
     daemon: bool = False
+    context: str = ""
+    inside: Recipe | None = None
 
     def made(self, run: Surroundings) -> Any:
         """The path; it has not begun."""
-        return Spawn(self.path.made(run), name=self.name, lane=self.lane, daemon=self.daemon)
+        return start_of(self.path.made(run), self, run)
+
+
+class Start(Protocol):
+    """What is known of how a path was started."""
+
+    @property
+    def name(self) -> str:
+        """What it does."""
+        ...
+
+    @property
+    def lane(self) -> str:
+        """Where it runs."""
+        ...
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the run may end before it does."""
+        ...
+
+    @property
+    def context(self) -> str:
+        """Of an interrupt, what it is."""
+        ...
+
+    @property
+    def inside(self) -> Recipe | None:
+        """Of an interrupt, what others wait for when they wait for it."""
+        ...
+
+
+def start_of(coroutine: Coroutine[Any, Any, Any], one: Start, run: Surroundings) -> Spawn[Any]:
+    """The start of a path as another one was started."""
+    if not one.context:
+        return Spawn(coroutine, name=one.name, lane=one.lane, daemon=one.daemon)
+    inside = None if one.inside is None else one.inside.made(run)
+    return Interrupt(coroutine, name=one.name, lane=one.lane, context=one.context, inside=inside)
 
 
 Recipe: TypeAlias = Plain | Spelled | Named | Way | Several | Pairs | Bound | Function | Path | Asked | Spawned

@@ -17,7 +17,7 @@ from pathlib import Path as FilePath
 from typing import Any, Final, cast
 
 import slabactors
-from slabactors.actors import Actor, Operation, Spawn
+from slabactors.actors import Actor, Interrupt, Operation, Spawn
 from slabactors.errors import UsageError
 from slabactors.runtime.recipe import (
     CONTAINERS,
@@ -134,6 +134,19 @@ class Surveyor:
             {name: self._value(value) for name, value in {**{n: known[n] for n in only_named}, **more_named}.items()},
         )
 
+    def spawned(self, request: Spawn[Any]) -> Spawned:
+        """How to start the path again that a request is about.
+
+        Raises:
+            UsageError: as `recipe`.
+        """
+        context, inside = "", None
+        if isinstance(request, Interrupt):
+            context = request.context
+            inside = None if request.inside is None else self._value(request.inside)
+        path = self._value(request.coroutine)
+        return Spawned(path, request.name, request.lane, request.daemon, context, inside)
+
     def _values(self, values: Iterable[Any]) -> list[Recipe]:
         return [self._value(value) for value in values]
 
@@ -149,7 +162,7 @@ class Surveyor:
             case float():
                 return Plain(value) if isfinite(value) else Named(self._thing(value))
             case Spawn():
-                return Spawned(self._value(value.coroutine), value.name, value.lane, value.daemon)
+                return self.spawned(value)
             case types.CoroutineType() | types.GeneratorType():
                 return self.recipe(value)
             case types.MethodType():

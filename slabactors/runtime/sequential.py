@@ -18,7 +18,9 @@ from slabactors.actors import (
     Choose,
     Clock,
     Join,
+    Locks,
     Message,
+    MightSleep,
     Parallel,
     Request,
     Sleep,
@@ -200,12 +202,15 @@ class Sequential:
                         continue
                     if alone and not (operation.frees or operation.clock):
                         # A lock, and nobody is asked who goes on: as in `_special`, without its call.
-                        actor.holder = path if operation.acquires else None
+                        if operation.acquires or (operation.tries and reply and not operation.shares):
+                            actor.holder = path
+                        elif operation.releases:
+                            actor.holder = None
                         continue
                     path.request = request
                     self.deliveries += delivered
                     delivered = 0
-                    if self._special(path) and self.turns is not None:
+                    if self._special(path, reply) and self.turns is not None:
                         path.reply = reply
                         self._ready.appendleft(path)
                         return
@@ -220,7 +225,7 @@ class Sequential:
         finally:
             self.deliveries += delivered
 
-    def _special(self, path: SequentialPath) -> bool:
+    def _special(self, path: SequentialPath, reply: Any) -> bool:
         """What a delivery does besides changing its actor; whether a critical section ends with it."""
         operation, actor, _ = path.request
         if operation.frees:
@@ -230,7 +235,7 @@ class Sequential:
             self._timers.pop(actor, None)
             if actor.deadline is not None:
                 self._timers[actor] = actor.deadline
-        if operation.acquires:
+        if operation.acquires or (operation.tries and reply and not operation.shares):
             actor.holder = path
         elif operation.releases:
             actor.holder = None
@@ -272,7 +277,7 @@ class Sequential:
         path.reply = operation.function(actor, *args)
         self.deliveries += 1
         if operation.special:
-            self._special(path)
+            self._special(path, path.reply)
 
     def _drain(self) -> None:
         """Play until everybody waits.  Bounded by what there is to do: a daemon that never waits never ends."""
@@ -300,6 +305,9 @@ class Sequential:
                 request.begun += 1
                 children.append(self._start(one, path))
             return self._wait_for(path, children, gather=True)
+        if isinstance(request, MightSleep):
+            path.reply = None
+            return True
         if isinstance(request, Sleep):
             path.deadline = self.clock.now + request.jiffies
             self._sleeping.append(path)
@@ -391,7 +399,7 @@ class Sequential:
         return True
 
     def _hung(self) -> None:
-        hung([path for path in self._guarded if not path.request[0].parks])
+        hung([path for path in self._guarded if not path.request[0].parks], Locks())
         raise RuntimeError("nothing moves, and nobody waits for a guard")
 
 

@@ -234,13 +234,11 @@ class ServedRuntime(LiveRuntime):
         call.after = self._take_turn(CALL)
         self._turns.append(call)
         try:
-            call.recipe = self._surveyor.recipe(request.coroutine)
+            call.recipe = self._surveyor.spawned(request)
         except UsageError as reason:
             call.reason = reason
         if not self._stopping:
-            call.path = self._start(
-                Spawn(call.run(), name=request.name, lane=request.lane, daemon=request.daemon), self._host
-            )
+            call.path = self._start(request.instead(call.run()), self._host)
         return call
 
     def _check(self) -> None:

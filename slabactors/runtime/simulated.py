@@ -16,10 +16,13 @@ from pathlib import Path as FilePath
 from typing import Any, Final, NoReturn, Protocol, cast
 
 from slabactors.actors import (
+    MIGHT_SLEEP,
     Actor,
     Choose,
     Clock,
+    Interrupt,
     Join,
+    Locks,
     Message,
     Operation,
     Parallel,
@@ -32,6 +35,7 @@ from slabactors.actors import (
     join,
     message_of,
 )
+from slabactors.actors.locks import AT_LARGE
 from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError, ReplayDiverged
 from slabactors.runtime.step import (
     NOTHING,
@@ -216,6 +220,8 @@ class Simulation:
         self.enabled: list[SimPath] = []
         self.timers: list[SimPath] = []
         self.timers_open = 0
+        self.locks = Locks()
+        """Who holds which locks, and in which order they were taken."""
         self.at_rest: Callable[[], None] | None = None
         """What looks at the settled machine."""
         self.pipelined = 0
@@ -232,6 +238,7 @@ class Simulation:
         *,
         daemons: Sequence[Spawn[Any]] = (),
         at_rest: Callable[[], None] | None = None,
+        at_bound: Callable[[], None] | None = None,
     ) -> Outcome:
         """Play ``main`` and what it spawns, then let the machine settle, then look at what is left.
 
@@ -239,6 +246,7 @@ class Simulation:
             main: the scenario.
             daemons: paths that are there from the start (kworkers); they run to their first message before ``main``.
             at_rest: looks at the settled machine; raises `KernelBug`.
+            at_bound: looks at one that has not come to rest when the bound on steps is hit; raises `KernelBug`.
 
         Raises:
             ForeignAwait: a path awaited something that needs an event loop.
@@ -269,8 +277,12 @@ class Simulation:
                 self._current = None
                 if not self._looked_for_hung:
                     self._hung()
+                self.locks.judge()
                 if at_rest is not None:
                     at_rest()
+            elif at_bound is not None and len(self.record) >= self.steps_max:
+                self._current = None
+                at_bound()
             ending = Ending.DONE if finished else Ending.BOUND
         except KernelBug as found:
             bug = found
@@ -330,7 +342,7 @@ class Simulation:
             function = operation.function
             reply = function(actor, *args) if args else function(actor)
             if operation.special:
-                self._special(path, operation, actor, count)
+                self._special(path, operation, actor, count, reply)
             if actor.guarded:
                 self._recheck(actor)
             if invariant is not None:
@@ -391,7 +403,7 @@ class Simulation:
                     actor.guarded.remove(path)  # type: ignore[union-attr]
                 reply = function(actor, *args)
                 if operation.special:
-                    self._special(path, operation, actor, count)
+                    self._special(path, operation, actor, count, reply)
                 if actor.guarded:
                     self._recheck(actor)
             if invariant is not None:
@@ -468,6 +480,9 @@ class Simulation:
                 path.lane = request.lane
                 path.daemon = request.daemon
                 coroutine = request.coroutine
+                if request.interrupts:
+                    assert isinstance(request, Interrupt)
+                    self.locks.begin(path, request.context, request.inside)
             else:
                 path.name = getattr(request, "__name__", "path")
                 coroutine = request
@@ -542,7 +557,9 @@ class Simulation:
         """
         while type(request) is not tuple:
             value: Any = None
-            if isinstance(request, Parallel):
+            if request is MIGHT_SLEEP:
+                self.locks.may_sleep(path)
+            elif isinstance(request, Parallel):
                 value = self._gather(path, request)
                 if value is None:
                     return None
@@ -567,6 +584,7 @@ class Simulation:
                 self.record.append(-1 - value)
                 self.choosers.append(path)
             elif isinstance(request, Sleep):
+                self.locks.may_sleep(path)
                 return self._fall_asleep(path, request.jiffies)
             elif isinstance(request, Tell):
                 self._tell(path, message_of(request.message))
@@ -785,8 +803,24 @@ class Simulation:
         known = self._runnable.get(path)
         return known[1] if known is not None and known[0] is path.request else self.clock.now
 
-    def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int) -> None:
+    def _special(self, path: SimPath, operation: Operation, actor: Actor, count: int, reply: Any) -> None:
         """What a delivery does to the run besides changing its actor."""
+        if operation.excludes:
+            actor.holder = path if operation.acquires else None
+            # As `Locks.step`, without its call: nearly all steps of locks are such ones, and known.
+            states = self.locks.states
+            try:
+                states[path] = states.get(path, AT_LARGE).following[operation, actor.lock_class]
+            except KeyError:
+                self.locks.step(path, operation, actor, path.request[2], reply)
+            if operation.only_locks:
+                return
+        elif operation.locks:
+            if operation.tries and reply and not operation.shares:
+                actor.holder = path
+            self.locks.step(path, operation, actor, path.request[2], reply)
+            if operation.only_locks:
+                return
         if path.deadline is not None:
             self._fired(path, count)
         if operation.frees:
@@ -798,10 +832,6 @@ class Simulation:
             armed = actor.pending_timer
             if (armed.deadline if armed is not None else None) != actor.deadline:
                 self._arm(actor, armed)
-        if operation.acquires:
-            actor.holder = path
-        elif operation.releases:
-            actor.holder = None
 
     def _fired(self, path: SimPath, count: int) -> None:
         """A timer or sleeper is being delivered: time passes."""
@@ -846,7 +876,8 @@ class Simulation:
         """Raise when somebody waits for something that will not happen."""
         if self._script_goes_on():
             self.strategy.pick(())  # nothing is enabled: it raises, and says what it expected
-        hung([path for path in self.paths if not path.done and path.deadline is None and _blocked(path)])
+        stuck = [path for path in self.paths if not path.done and path.deadline is None and _blocked(path)]
+        hung(stuck, self.locks)
 
     # -- scripts ---------------------------------------------------------------------------------------------------
 

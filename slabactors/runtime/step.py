@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 from types import CoroutineType
 from typing import Any, NoReturn, Protocol, Self, cast
 
-from slabactors.actors import Actor, Choose, Message, Operation, Request, Timed, Tombstone
+from slabactors.actors import Actor, Choose, Locks, Message, Operation, Request, Timed, Tombstone
 from slabactors.errors import ForeignAwait, KernelBug, Kind
 
 __all__ = ["Decision", "Ending", "Observer", "Outcome", "Step", "TimePolicy"]
@@ -241,11 +241,12 @@ def touched_freed(operation: Operation, actor: Actor, grave: Tombstone, path: Pa
     )
 
 
-def hung(stuck: Sequence[Asking]) -> None:
+def hung(stuck: Sequence[Asking], locks: Locks) -> None:
     """Nothing moves any more.
 
     Args:
         stuck: the paths that wait for a guard, other than where idle daemons park.
+        locks: who holds what.
 
     Raises:
         KernelBug: ``deadlock``, when there are any.
@@ -257,12 +258,21 @@ def hung(stuck: Sequence[Asking]) -> None:
         operation, actor, _ = path.request
         held = f", held by {actor.holder.name}" if actor.holder is not None else ""
         waits.append(f"{path.name} waits for {operation.expression} of {actor.name}{held}")
+    circle = locks.waiting_circle(stuck, _awaited)
+    if circle:
+        waits.append(f"in a circle: {' -> '.join(circle)}")
     raise KernelBug(
         Kind.DEADLOCK,
         "nothing can move: " + "; ".join(waits),
         clause="waits for " + ", ".join(sorted({f"{p.request[1].role}.{p.request[0].name}" for p in stuck})),
         about=tuple(stuck),
     )
+
+
+def _awaited(path: Any) -> list[Any]:
+    """The paths that a path waits for to return."""
+    joining = getattr(path, "joining", None)
+    return [one for one in getattr(path, "joins", ()) if not one.done] if joining is None else [joining]
 
 
 def deferrable(timer: Timed | None) -> bool:

@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from slabactors.actors import Actor, Spawn, Task, join, operation, operation_of, start
+from slabactors.actors import Actor, Task, join, operation, operation_of, start
 from slabactors.errors import KernelBug, Kind
-from slabactors.runtime.recipe import Recipe, Surroundings
+from slabactors.runtime.recipe import Recipe, Surroundings, start_of
 
 
 class Outside(Actor):
@@ -63,6 +63,8 @@ class Called(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
         daemon: whether the run may end before it does.
         heard: somebody was there who got what it raised.
         after: the calls that had returned since the turn before, in the order in which somebody learnt of it.
+        context: of an interrupt, what it is.
+        inside: of an interrupt, what others wait for when they wait for it.
     """
 
     path: Recipe
@@ -71,6 +73,8 @@ class Called(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     daemon: bool = False
     heard: bool = False
     after: list[int] = []
+    context: str = ""
+    inside: Recipe | None = None
 
 
 class Settles(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -117,7 +121,7 @@ async def taken_again(run: Surroundings, turns: Sequence[Turn]) -> None:
             case Called():
                 await outside.call()
                 path = _heard(turn.path.made(run)) if turn.heard else turn.path.made(run)
-                tasks.append(await start(Spawn(path, name=turn.name, lane=turn.lane, daemon=turn.daemon)))
+                tasks.append(await start(start_of(path, turn, run)))
             case Settles():
                 await outside.settle()
             case Settled():

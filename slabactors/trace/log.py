@@ -34,7 +34,7 @@ LEVELS = {"debug": 10, "info": 20, "error": 40}
 CELLS_SHOWN = 8
 """A cell with more elements than that is told by how many it has."""
 
-NOT_CELLS = frozenset({"name", "tombstone", "guarded", "embedded", "holder", "pending_timer"})
+NOT_CELLS = frozenset({"name", "tombstone", "guarded", "embedded", "holder", "pending_timer", "lock_class"})
 """What every actor has for the drivers; no state of what it stands for."""
 
 

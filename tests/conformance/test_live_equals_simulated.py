@@ -404,7 +404,7 @@ def test_a_small_program(program, backend):
     match program.__name__:
         case "embrace":
             assert endings[Kind.DEADLOCK]
-            assert endings[None]
+            assert endings[Kind.LOCK_ORDER]
         case "raised_by_a_path":
             assert endings[Kind.EXCEPTION]
         case "freed_under_users":

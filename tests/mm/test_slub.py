@@ -14,6 +14,7 @@ from slabactors.errors import Kind
 from slabactors.explore.footprints import FootprintCheck
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.cpu import Cpu
+from slabactors.kernel.rcu import rcu_barrier
 from slabactors.machine import Machine
 from slabactors.mm.models import MODELS
 from slabactors.mm.slab_common import (
@@ -140,7 +141,7 @@ def test_nothing_is_lost_and_nothing_is_handed_out_twice(
             elif kind == "shrink":
                 await kmem_cache_shrink(cpu, cache)
                 assert all(slab.inuse for node in cache.nodes for slab in node.partial)
-            await machine.rcu.barrier()
+            await rcu_barrier(machine.cpus[0])
             alive = list(machine.slabs)
             assert not any(slab.tombstone for slab in alive)
             assert machine.allocator.live_objects(machine, cache) == len(held)

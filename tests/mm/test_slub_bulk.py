@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from slabactors.kernel.rcu import rcu_barrier
 from slabactors.mm.slab_common import kmem_cache_destroy
 from slabactors.mm.slub_bulk import one_slab_from_the_end
 from tests.mm.slub_script import Script, script
@@ -118,7 +119,7 @@ def test_pages_of_an_rcu_cache_follow_after_a_grace_period(allocator):
         await s.shrink()
         assert s.slabs == 0
         assert s.machine.page_alloc.free < free
-        await s.machine.rcu.barrier()
+        await rcu_barrier(s.machine.cpus[0])
         assert s.machine.page_alloc.free == free
 
     script(body, allocator=allocator, rcu=True)

@@ -48,7 +48,7 @@ class NewName(V5):
 
     async def kmem_cache_destroy_work_func(self, cpu: Cpu, params: MemcgCacheParams) -> None:
         """The work of a dead child runs on a kworker: destroy it when it is empty, else shrink it."""
-        cache = await find_cache(params)
+        cache = await find_cache(cpu, params)
         if await params.no_pages():
             await kmem_cache_destroy(cpu, cache)
             return
