@@ -15,6 +15,7 @@ from slabactors.lifecycle.mutants import (
     RetryAtOnce,
 )
 from slabactors.lifecycle.pre_patch import PrePatch
+from slabactors.lifecycle.refcount import Refcount
 from slabactors.lifecycle.repaired import Repaired
 from slabactors.lifecycle.v3_8 import V38
 from slabactors.lifecycle.v3_10 import V310
@@ -43,6 +44,7 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         V310,
         V314,
         V316,
+        Refcount,
         V319,
         V40,
         V44,

@@ -51,6 +51,7 @@ class Lifecycle(ABC):
         locks_memory_hotplug: creating, destroying and shrinking a cache keeps memory from coming online (3.16).
         css: css as they are in that release, whose references keep a memcg; None for references of its own (3.8).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
+        frees_on_one_cpu: a free is a section that a grace period of sched-RCU waits for.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
         charges_pages: the pages of a child are charged to the group of whoever allocates (to 5.8).
@@ -70,6 +71,7 @@ class Lifecycle(ABC):
     frees_memcg_by_rcu: ClassVar[bool] = False
     kmemcg_ids: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
+    frees_on_one_cpu: ClassVar[bool] = False
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
     kmem_pins_memcg: ClassVar[bool] = True
