@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from slabactors.errors import Kind
+from slabactors.explore.footprints import FootprintCheck, FootprintError
 from slabactors.explore.strategy import RandomWalk
+from slabactors.explore.verify import verify
 from slabactors.lifecycle import lifecycle
 from slabactors.machine import SETTLE_JIFFIES, Machine, MachineConfig
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import Outcome, Step, TimePolicy
+from slabactors.testing import program_of
 
 
 class Oldest:
@@ -91,3 +95,41 @@ def run_paths(*paths: Coroutine[Any, Any, Any], seed: int | None = None, **optio
     steps: list[Step] = []
     simulation = Simulation(Oldest() if seed is None else RandomWalk(seed), observer=steps.append, **options)
     return simulation.run(main()), steps
+
+
+def verified(
+    story: Any, *, lifecycle_name: str = "v3.8", searches: Sequence[str] = ("dpor", "states"), **settings: Any
+) -> dict[str, Any]:
+    """Take every interleaving of a story, by traces and by states; the bugs, which both have to agree on.
+
+    Footprints are checked on the way, in the states that 20 random runs come to.
+    """
+    program = program_of(story, lifecycle=lifecycle_name, **settings)
+    found = []
+    for search in searches:
+        *_, result = verify(program, time=TimePolicy.QUIESCENT, search=search)
+        assert result.exhaustive, f"{search} came to no end"
+        found.append(result.found)
+    assert set(found[0]) == set(found[-1])
+    for seed in range(20):
+        check = FootprintCheck(RandomWalk(seed))
+        execution = program.execute(check)
+        error = execution.outcome.error
+        program.dispose(execution)
+        if isinstance(error, FootprintError):
+            raise error
+    return found[0]
+
+
+def executions(story: Any, *, lifecycle_name: str = "v3.8", **settings: Any) -> int:
+    """How many executions a search by traces needs for a story: one for each trace."""
+    *_, result = verify(
+        program_of(story, lifecycle=lifecycle_name, **settings), time=TimePolicy.QUIESCENT, search="dpor"
+    )
+    assert result.exhaustive
+    return result.statistics.executions
+
+
+def kinds(found: dict[str, Any]) -> set[Kind]:
+    """What kinds of bugs were found."""
+    return {bug.kind for bug in found.values()}

@@ -4,8 +4,8 @@ PENDING is set by queueing *or* by an armed timer and cleared just before the fu
 the function runs.  An item never runs on two workers at once.  The item's memory belongs to whoever embeds it: the
 function may free it, and a message to a freed item is a use after free.
 
-Each workqueue has kworkers of its own, as many for a CPU as its ``max_active``.  A kernel of 3.8 or later shares them: a
-pool for each CPU and one for the unbound workqueues, with another worker for each that sleeps, and a rescuer where
+Each workqueue has kworkers of its own, as many for a CPU as its ``max_active``.  A kernel of 3.8 or later shares them:
+a pool for each CPU and one for the unbound workqueues, with another worker for each that sleeps, and a rescuer where
 memory is short.  So there, too, what items of one workqueue wait for never holds up another one's, and how many items
 are under way is bounded by ``max_active`` alone.
 """

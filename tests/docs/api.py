@@ -22,7 +22,8 @@ PUBLIC = {
     "Tell stories": ["scenario", "actors", "machine"],
     "What stories and lifecycles call": [
         "mm.slab_common", "mm.memcontrol", "mm.slab_page", "mm.vmscan", "mm.page_alloc",
-        "kernel.cpu", "kernel.jiffies", "kernel.locking", "kernel.rcu", "kernel.workqueue",
+        "kernel.cgroup", "kernel.cpu", "kernel.hotplug", "kernel.jiffies", "kernel.locking", "kernel.percpu_ref",
+        "kernel.rcu", "kernel.sysfs", "kernel.workqueue",
     ],
     "Lifecycles": ["lifecycle", "lifecycle.v5"],
     "Search": ["testing", "live", "report.finding", "explore.finding"],
