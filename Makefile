@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 OUT := demo-out
 
-.PHONY: demo test lint types unit bench fuzz clean
+.PHONY: demo test lint types unit docs bench fuzz clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +54,14 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest
+
+# A page that no index leads to, a link or an anchor that leads nowhere, anything loaded from the network: all are errors.
+# It is built anew each time, since Sphinx does not warn again about a page that has not changed.
+docs: $(STAMP)
+	@rm -rf build/docs build/docs.cache
+	$(BIN)/python -m sphinx -W -q -c docs -d build/docs.cache . build/docs
+	$(BIN)/python -m tests.docs.site build/docs
+	@echo "build/docs/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks

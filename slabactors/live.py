@@ -17,38 +17,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from functools import partial
 from math import inf
+from pathlib import Path as FilePath
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from anyio import get_cancelled_exc_class
 
 from slabactors.actors import Spawn
-from slabactors.errors import KernelBug, UsageError
-from slabactors.explore.fewest import Fewest
+from slabactors.calls import STEPS_MAX, story_of_turns
+from slabactors.errors import OutputError, UsageError
 from slabactors.explore.finding import signature
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import SETTLE_JIFFIES, Machine
 from slabactors.report.finding import Report
-from slabactors.report.shrinking import LIVE, SeenLive, reports_of, shorten_decisions
-from slabactors.runtime.served import Call, ServedRuntime, made_again
-from slabactors.runtime.step import Decision, Outcome
-from slabactors.scenario import BoundScenario, scenario
-from slabactors.testing import Failed
+from slabactors.report.live import reports_of_live, text_of_left
+from slabactors.runtime.calling import Call
+from slabactors.runtime.served import ServedRuntime
+from slabactors.runtime.step import Decision, Observer, Outcome
+from slabactors.runtime.turns import Turn
+from slabactors.scenario import BoundScenario
+from slabactors.testing import Failed, Session, current
 
 __all__ = ["Failed", "LiveMachine", "Running", "live_machine"]
 
 T = TypeVar("T")
 Path: TypeAlias = "Spawn[T] | Coroutine[Any, Any, T]"
 
+NAME: Final = "live-machine"
+"""What its program is called, unless a test has made it."""
+
 TIME_SCALE: Final = 1000.0
 """How many times faster than real time timers go: a minute's is due after 60 ms."""
-
-STEPS_MAX: Final = 20_000
-
-SHRINKING_SECONDS: Final = 5.0
-"""A test that fails should say so soon; the set-up is part of the schedule here, and proofs about it take long."""
 
 
 class Running(Generic[T]):
@@ -76,9 +75,11 @@ class Running(Generic[T]):
 class LiveMachine(Machine):
     """A machine whose actors and paths are tasks of the event loop at hand; made by `live_machine`."""
 
-    def __init__(self, program: BoundScenario, runtime: ServedRuntime) -> None:
+    def __init__(self, program: BoundScenario, runtime: ServedRuntime, seed: int, called: str) -> None:
         super().__init__(runtime.clock, program.lifecycle, program.config)
         self._program = program
+        self._seed = seed
+        self._called = called
         self._runtime = runtime
 
     async def call(self, path: Path[T]) -> T:
@@ -127,27 +128,48 @@ class LiveMachine(Machine):
         Raises:
             UsageError: a call cannot be made again, or a path has awaited something of the event loop.
         """
-        if self._runtime.hosted:
-            raise UsageError("a path has awaited something of the event loop, which no simulated run can repeat.")
-        calls = list(self._runtime.calls)
-        for call in calls:
-            if call.reason is not None:
-                raise call.reason
-        return _story(calls, self._program.lifecycle.name, self._program.settings, self._runtime.steps_max)
+        return self._story(self._runtime.turns())
+
+    def text_of(self, raised: BaseException, directory: FilePath | None) -> str:
+        """What is told when something failed that had used the machine, which itself was in order; empty if it was not.
+
+        Args:
+            raised: what failed; the run ends there.
+            directory: where the run is to be kept; None for nowhere.
+        """
+        if self._runtime.outcome is not None or not self._runtime.calls:
+            return ""
+        try:
+            turns = self._runtime.turns()
+            last, decision = self._runtime.left(raised)
+            turns.append(last)
+            decisions = [*self.decisions(), decision]
+            return text_of_left(self._story(turns), decisions, turns, seed=self._seed, directory=directory)
+        except (UsageError, OutputError) as reason:
+            return f"The live machine's run cannot be replayed: {reason}"
+
+    def turns(self) -> list[Turn]:
+        """What was done to the machine from outside, as a finding's file holds it.
+
+        Raises:
+            UsageError: as for `program`.
+        """
+        return self._runtime.turns()
+
+    def _story(self, turns: list[Turn]) -> BoundScenario:
+        bound = self._program
+        return story_of_turns(
+            turns,
+            dict(enumerate(self._runtime.things)),
+            name=self._called,
+            lifecycle=bound.lifecycle.name,
+            settings=bound.settings,
+            steps_max=self._runtime.steps_max,
+        )
 
 
 def _spawn(path: Path[T]) -> Spawn[T]:
     return path if isinstance(path, Spawn) else Spawn(path)
-
-
-def _story(
-    calls: Sequence[Call[Any]], lifecycle: str | None, settings: dict[str, Any], steps_max: int
-) -> BoundScenario:
-    async def live_machine(machine: Machine) -> None:
-        await made_again(machine, calls)
-
-    story = scenario(title="the calls of a live machine")(live_machine)
-    return replace(story, steps_max=steps_max).bind(lifecycle_name=lifecycle, settings=settings)
 
 
 @asynccontextmanager
@@ -158,6 +180,7 @@ async def live_machine(
     jitter: float = 0.0,
     time_scale: float = TIME_SCALE,
     steps_max: int = STEPS_MAX,
+    observer: Observer | None = None,
     **settings: Any,
 ) -> AsyncIterator[LiveMachine]:
     """A machine that is there as long as a block lasts.
@@ -168,6 +191,7 @@ async def live_machine(
         jitter: how often a mailbox lets others go first, 0 to 1.
         time_scale: how many times faster than real time timers go.
         steps_max: bound on steps.
+        observer: called with a `Step` after each step, as a log is (`slabactors.trace.log`).
         settings: of the machine: ``cpus=4``.
 
     Raises:
@@ -178,15 +202,19 @@ async def live_machine(
         raise UsageError(f"jitter must be from 0 to 1, not {jitter}.\n  Write for example: jitter=0.3")
     if not 0 < time_scale < inf:
         raise UsageError(f"time_scale must be more than 0, not {time_scale}.\n  Write for example: time_scale=1000")
-    program = _story([], lifecycle, settings, steps_max)
+    session = current[-1] if current else None
+    program = story_of_turns([], {}, name=NAME, lifecycle=lifecycle, settings=settings, steps_max=steps_max)
     runtime = ServedRuntime(
         seed=seed,
         jitter=jitter,
         jiffies_per_second=HZ * time_scale,
         settle_jiffies=SETTLE_JIFFIES,
         steps_max=steps_max,
+        observer=observer,
     )
-    machine = LiveMachine(program, runtime)
+    machine = LiveMachine(program, runtime, seed, session.name if session is not None else NAME)
+    if session is not None:
+        session.machines.append(machine)
     thrown: BaseException | None = None
     try:
         async with runtime.serve(machine, daemons=machine.daemons(), at_rest=machine.at_rest):
@@ -195,7 +223,7 @@ async def live_machine(
         thrown = raised
     outcome = runtime.outcome
     if outcome is not None:
-        failed = _failed(machine, outcome, seed)
+        failed = _failed(machine, outcome, seed, session)
         rest = _without(thrown, runtime.told)
         if rest is not None:
             raise BaseExceptionGroup("the machine broke, and its block raised", [failed, rest]) from None
@@ -208,37 +236,27 @@ async def live_machine(
 
 def _without(thrown: BaseException | None, told: Sequence[BaseException]) -> BaseException | None:
     """What a block has raised besides what the machine had told it; a cancellation is nothing of the kind."""
+    cancelled = get_cancelled_exc_class()
+
+    def known(one: BaseException) -> bool:
+        return isinstance(one, cancelled) or any(one is other for other in told)
+
     if isinstance(thrown, BaseExceptionGroup):
-        _, rest = thrown.split(lambda one: any(one is other for other in told))
+        _, rest = thrown.split(known)
         return rest
-    if thrown is None or any(thrown is one for one in told) or isinstance(thrown, get_cancelled_exc_class()):
-        return None
-    return thrown
+    return None if thrown is None or known(thrown) else thrown
 
 
-def _failed(machine: LiveMachine, outcome: Outcome, seed: int) -> Failed:
+def _failed(machine: LiveMachine, outcome: Outcome, seed: int, session: Session | None) -> Failed:
     bug = outcome.bug
     if bug is None:
         return Failed(f"undetermined: the machine made {outcome.deliveries} steps, as many as it may", [], "")
     name = signature(outcome)
     where = "trio" if get_cancelled_exc_class().__module__.startswith("trio") else "asyncio"
-    return Failed(f"{name}, live on {where} (seed {seed})\n{bug.message}", partial(_reports, machine, name, bug, seed))
 
+    def reports() -> list[Report]:
+        directory = session.directory if session is not None else None
+        turns = machine.turns()
+        return reports_of_live(machine.program(), machine.decisions(), turns, name, bug, seed=seed, directory=directory)
 
-def _reports(machine: LiveMachine, name: str, bug: KernelBug, seed: int) -> list[Report]:
-    """What the simulator makes of the run's schedule.
-
-    Raises:
-        UsageError: it cannot repeat it.
-    """
-    program = machine.program()
-    found = [SeenLive(name, 0, machine.decisions(), bug.kind, bug.message)]
-    shorten, fewest = partial(shorten_decisions, program), Fewest(program)
-    reasons: list[str] = []
-    reports = reports_of(
-        program, found, shorten, fewest, strategy=LIVE, seed=seed, seconds=SHRINKING_SECONDS, note=reasons.append
-    )
-    made = list(reports)
-    if not made:
-        raise UsageError(*reasons)
-    return made
+    return Failed(f"{name}, live on {where} (seed {seed})\n{bug.message}", reports)

@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,6 +61,7 @@ class Running:
     config: pytest.Config
     name: str
     path: Path
+    machines: list[Any] = field(default_factory=list)
 
     @property
     def seed(self) -> int | None:
@@ -93,6 +94,9 @@ class Running:
         # Names of tests begin at pytest's root directory, which may be above the one that somebody types in.
         test = "::".join([_typed(self.path), *self.name.split("::")[1:]])
         return f"pytest '{test}' --slabactors-replay {shlex.quote(_typed(file))}"
+
+
+RUNNING: Final = pytest.StashKey[Running]()
 
 
 def _typed(path: Path) -> str:
@@ -130,7 +134,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     if testing is None:
         yield
         return
-    testing.current.append(Running(item.config, item.nodeid, item.path))
+    running = item.stash[RUNNING] = Running(item.config, item.nodeid, item.path)
+    testing.current.append(running)
     try:
         yield
     finally:
@@ -142,11 +147,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Show what was found in a section of its own."""
     outcome = yield
     testing = sys.modules.get("slabactors.testing")
+    running = item.stash.get(RUNNING, None)
+    machines: list[Any] = []
+    if running is not None and call.when == "call":
+        machines, running.machines[:] = list(running.machines), []
     if testing is None or call.excinfo is None:
         return
     raised: Any = call.excinfo.value
     failures: list[Any] = _failures(raised, testing.Failed)
     report = outcome.get_result()
+    if running is not None and report.failed:
+        texts = [machine.text_of(_alone(raised), running.directory) for machine in machines]
+        report.sections += [("slabactors", text) for text in texts if text]
     for failed in failures:
         if failed.text:
             report.sections.append(("slabactors", failed.text))

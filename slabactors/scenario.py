@@ -365,6 +365,11 @@ class LiveExecution:
     world: Machine
     decisions: list[Decision]
 
+    @property
+    def steps(self) -> int:
+        """How many operations were delivered, up to the one that broke it."""
+        return sum(decision.value is None for decision in self.decisions)
+
 
 @dataclass(frozen=True, repr=False)
 class BoundScenario:
@@ -529,7 +534,7 @@ class BoundScenario:
 
 def _found_again(file: str, name: str, values: dict[str, Any]) -> Scenario:
     """A pickled scenario, found again by its file and its name in it."""
-    found = vars(_module_of(_shipped_directory() / file, None)).get(name)
+    found = vars(module_of(_shipped_directory() / file)).get(name)
     if not isinstance(found, Scenario):
         raise ScenarioError(
             f"{file} has no scenario {name!r} at its top level, so another process cannot find it.\n"
@@ -616,7 +621,7 @@ def find_lifecycle(name: str, called: str | None = None) -> Lifecycle:
     file = Path(path)
     if not file.is_file():
         raise ScenarioError(f"there is no lifecycle file {file}.\n  List the shipped lifecycles with: slabactors list")
-    module = _module_of(file, None)
+    module = module_of(file)
     own = {
         key: value
         for key, value in vars(module).items()
@@ -673,7 +678,7 @@ def load_file(file: Path, *, name: str | None = None) -> list[Scenario]:
     """
     if not file.is_file():
         raise ScenarioError(f"there is no scenario file {file}.\n  List the shipped scenarios with: slabactors list")
-    module = _module_of(file, name)
+    module = module_of(file, name)
     found = list({id(value): value for value in vars(module).values() if isinstance(value, Scenario)}.values())
     if not found:
         raise ScenarioError(
@@ -706,8 +711,16 @@ def _lost(file: Path, found: Sequence[Scenario]) -> Iterator[tuple[str, str]]:
             yield f"{place}:{first}", one.name
 
 
-def _module_of(file: Path, name: str | None) -> ModuleType:
-    """The module of a file, imported once."""
+def module_of(file: Path, name: str | None = None) -> ModuleType:
+    """The module of a file, imported once.
+
+    Args:
+        file: a Python file.
+        name: the module name to import it under.
+
+    Raises:
+        ScenarioError: it does not import.
+    """
     module_name = name or f"{FILE_MODULE}{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
     module = sys.modules.get(module_name)
     return module if module is not None else _import(file, module_name)

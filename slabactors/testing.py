@@ -330,6 +330,11 @@ class Session(Protocol):
         """Where the schedules are kept that made tests fail."""
         ...
 
+    @property
+    def machines(self) -> list[Any]:
+        """The live machines that the test has used."""
+        ...
+
     def command(self, file: Path) -> str:
         """What to type to see a finding again."""
         ...

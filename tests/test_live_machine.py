@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
+import signal
 from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
 
 from slabactors.actors import parallel, sleep
+from slabactors.calls import program_of
 from slabactors.cli.once import caches_of
-from slabactors.errors import KernelBug, Kind, MachineOff, UsageError
-from slabactors.explore.finding import signature
+from slabactors.errors import FindingFileError, KernelBug, Kind, MachineOff, UsageError
+from slabactors.explore.finding import load, save, signature
 from slabactors.explore.replay import replay
+from slabactors.explore.shrink import replayed
 from slabactors.kernel.jiffies import HZ
 from slabactors.live import Failed, LiveMachine, live_machine
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_shrink
 from slabactors.runtime.step import Ending
 from slabactors.testing import explore_sync
+from slabactors.trace.log import StepFields
 from tests.runtime.test_live import living
 
 BACKENDS = ["asyncio", "trio"]
@@ -546,6 +555,289 @@ def test_a_settle_that_is_cancelled_leaves_the_machine_as_it_was(backend):
     run(backend, main)
 
 
+# -- in the scopes of others -------------------------------------------------------------------------------------------
+
+
+def anyio_group():
+    return anyio.create_task_group()
+
+
+def start_in(group, function, *arguments):
+    """Of any of the three kinds of task groups."""
+    if isinstance(group, asyncio.TaskGroup):
+        group.create_task(function(*arguments))
+    else:
+        group.start_soon(function, *arguments)
+
+
+in_any_group = pytest.mark.parametrize(
+    ("backend", "task_group"),
+    [
+        ("asyncio", asyncio.TaskGroup),
+        ("asyncio", anyio_group),
+        ("trio", anyio_group),
+        ("trio", trio.open_nursery),
+    ],
+    ids=["asyncio.TaskGroup", "anyio on asyncio", "anyio on trio", "trio nursery"],
+)
+
+
+@in_any_group
+def test_a_group_that_fails_while_its_tasks_wait_for_the_machine_leaves_that_alone(backend, task_group):
+    """Siblings of a task that raises are cancelled in their calls; the paths go on, and so does the machine."""
+    held = []
+
+    async def slow(cpu, cache):
+        await sleep(60 * HZ)
+        held.append(await kmem_cache_alloc(cpu, cache))
+
+    async def fails():
+        await anyio.sleep(0.01)
+        raise LookupError("mine")
+
+    async def main():
+        async with live_machine(cpus=2) as machine:
+            cpu = machine.cpus[0]
+            dentry = await machine.call(kmem_cache_create(cpu, "dentry", 192))
+
+            async def grouped():
+                async with task_group() as group:
+                    for _ in range(3):
+                        start_in(group, machine.call, slow(cpu, dentry))
+                    start_in(group, fails)
+
+            with pytest.raises(ExceptionGroup) as caught:
+                await grouped()
+            assert [type(one) for one in caught.value.exceptions] == [LookupError]
+            assert not held
+            await machine.settle()
+            assert len(held) == 3
+        return machine
+
+    assert replays(run(backend, main)).ending is Ending.DONE
+
+
+@in_any_group
+def test_what_a_path_raises_comes_out_of_the_group_of_its_caller(backend, task_group):
+    """The others of the group are cancelled by that, and nobody outside of it."""
+
+    async def careless():
+        await sleep(HZ)
+        raise LookupError("no such thing")
+
+    async def main():
+        async with live_machine() as machine:
+
+            async def grouped():
+                async with task_group() as group:
+                    start_in(group, machine.call, careless())
+                    start_in(group, anyio.sleep_forever)
+
+            with pytest.raises(ExceptionGroup) as caught:
+                await grouped()
+            assert [str(one) for one in caught.value.exceptions] == ["no such thing"]
+            await machine.call(kmem_cache_create(machine.cpus[0], "dentry", 192))
+
+    run(backend, main)
+
+
+@in_any_group
+def test_a_machine_that_breaks_ends_all_groups_in_its_block(backend, task_group):
+    """However deep they are; out of the groups around the block comes one failure."""
+    ended = []
+
+    async def waits(name):
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(name)
+
+    async def block():
+        async with live_machine() as machine, task_group() as outer:
+            start_in(outer, waits, "outer")
+            async with task_group() as inner:
+                start_in(inner, waits, "inner")
+                await checkpoint()
+                machine.start(freed_twice_by(machine.cpus[0]))
+
+    async def main():
+        async with task_group() as group:
+            start_in(group, waits, "around")
+            start_in(group, block)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(backend, main)
+    [failed] = caught.value.exceptions
+    assert isinstance(failed, Failed)
+    assert str(failed).startswith("double-free: ")
+    assert sorted(ended) == ["around", "inner", "outer"]
+
+
+async def freed_twice_by(cpu):
+    dentry = await kmem_cache_create(cpu, "dentry", 192)
+    obj = await kmem_cache_alloc(cpu, dentry)
+    await kmem_cache_free(cpu, obj)
+    await kmem_cache_free(cpu, obj)
+
+
+@in_any_group
+def test_two_machines_on_one_event_loop_do_not_know_of_each_other(backend, task_group):
+    """Each has its own time, names and schedule; one breaks and is told to its own block only."""
+    machines, failed = [], []
+
+    async def sound():
+        async with live_machine("repaired", cpus=2, jitter=0.3) as machine:
+            machines.append(machine)
+            for _ in range(3):
+                await machine.call(sleep(10 * HZ))
+            await race(machine)
+            await machine.settle()
+            assert dict(machine.destroyed)
+
+    async def broken():
+        try:
+            async with live_machine() as machine:
+                await freed_twice(machine)
+        except Failed as failure:
+            failed.append(failure)
+
+    async def main():
+        async with task_group() as group:
+            start_in(group, sound)
+            start_in(group, broken)
+            start_in(group, sound)
+
+    run(backend, main)
+    assert len(failed) == 1
+    for machine in machines:
+        assert replays(machine).now == machine.clock.now
+
+
+@both
+def test_a_machine_inside_of_another_ones_block(backend):
+    """The inner one breaks: that comes out of its block, as anything would, and then out of the outer one."""
+
+    async def main():
+        async with live_machine() as outer:
+            await outer.call(kmem_cache_create(outer.cpus[0], "dentry", 192))
+            async with live_machine() as inner:
+                await freed_twice(inner)
+
+    with pytest.raises(Failed, match="double-free"):
+        run(backend, main)
+
+    async def sound():
+        async with live_machine() as outer, live_machine() as inner:
+            for machine in (outer, inner, outer):
+                await machine.call(kmem_cache_shrink_all(machine.cpus[0]))
+        return outer, inner
+
+    async def kmem_cache_shrink_all(cpu):
+        cache = await kmem_cache_create(cpu, f"cache{len(cpu.machine.caches)}", 192)
+        await kmem_cache_shrink(cpu, cache)
+
+    for machine in run(backend, sound):
+        assert replays(machine).ending is Ending.DONE
+
+
+@pytest.mark.parametrize("moment", ["in the body", "in a call", "while it settles"])
+@both
+def test_ctrl_c_comes_through_and_takes_the_machine_down(backend, moment):
+    """Wherever the block is when the signal comes; what was running does not complain."""
+    machines = []
+
+    async def later():
+        await anyio.sleep(0.02)
+        signal.raise_signal(signal.SIGINT)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(later)
+            async with live_machine() as machine:
+                machines.append(machine)
+                machine.start(waits_for(anyio.Event()))
+                if moment == "in a call":
+                    await machine.call(waits_for(anyio.Event()))
+                elif moment == "in the body":
+                    await anyio.sleep_forever()
+
+    async def waits_for(event):
+        await event.wait()
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 -- a bare interrupt, or a group of trio's with one in it
+        anyio.run(main, backend=backend)
+    raised = caught.value
+    while isinstance(raised, BaseExceptionGroup):
+        [raised] = raised.exceptions
+    assert isinstance(raised, KeyboardInterrupt)
+    del caught, raised
+
+    async def asked_again():
+        with pytest.raises(MachineOff):
+            machines[0].start(sleep(1))
+
+    run(backend, asked_again)
+
+
+@both
+def test_an_interrupt_that_a_path_raises_is_nobodys_bug(backend):
+    """It is the user's; it comes out of the block as it is, and not as a finding."""
+
+    async def interrupted():
+        await sleep(1)
+        raise KeyboardInterrupt
+
+    async def main():
+        async with live_machine() as machine:
+            await machine.call(interrupted())
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 -- as above
+        anyio.run(main, backend=backend)
+    raised = caught.value
+    while isinstance(raised, BaseExceptionGroup):
+        [raised] = raised.exceptions
+    assert isinstance(raised, KeyboardInterrupt)
+
+
+@both
+def test_a_machine_is_called_on_its_own_event_loop_only(backend):
+    """From another thread, with an event loop or without one, it says so and is not touched; there is a way in."""
+    told = []
+
+    def without_a_loop(machine):
+        for ask in (machine.start, lambda path: machine.call(path).send(None)):
+            with pytest.raises(UsageError, match="another thread or event loop") as caught:
+                ask(sleep(1))
+            told.append(str(caught.value))
+
+    def with_another(machine):
+        async def asks():
+            with pytest.raises(UsageError, match="another thread or event loop"):
+                await machine.call(sleep(1))
+            with pytest.raises(UsageError, match="another thread or event loop"):
+                await machine.settle()
+            told.append("")
+
+        for other in BACKENDS:
+            anyio.run(asks, backend=other)
+
+    def by_the_way_in(machine):
+        return anyio.from_thread.run(machine.call, kmem_cache_create(machine.cpus[0], "dentry", 192))
+
+    async def main():
+        async with live_machine() as machine:
+            await anyio.to_thread.run_sync(without_a_loop, machine)
+            await anyio.to_thread.run_sync(with_another, machine)
+            assert not machine.decisions()
+            cache = await anyio.to_thread.run_sync(by_the_way_in, machine)
+            assert cache in machine.caches
+        return machine
+
+    machine = anyio.run(main, backend=backend)  # threads of anyio's stay for a while
+    assert replays(machine).ending is Ending.DONE
+    assert len(told) == 4
+
+
 # -- the calls as a story ----------------------------------------------------------------------------------------------
 
 
@@ -621,6 +913,115 @@ def test_what_cannot_be_found_again_is_refused_when_a_replay_is_asked_for():
         run("asyncio", main, False).program()
     with pytest.raises(UsageError, match="awaited something of the event loop"):
         run("asyncio", main, True).program()
+
+
+class Colour(Enum):
+    RED = 1
+
+
+async def uses(machine, *values, **named):
+    """Whatever it is given it uses, so that another value would be another run."""
+    for value in (*values, *named.values()):
+        await machine.slab_mutex.lock()
+        await sleep(int(sha256(repr(value).encode()).hexdigest()[:4], 16))
+        await machine.slab_mutex.unlock()
+
+
+async def awaits(path, task):
+    await path
+    await parallel(task)
+
+
+async def calls_one(machine, make, *arguments):
+    await make(machine, *arguments)
+
+
+def test_a_finding_outlives_the_process_that_has_called(tmp_path):
+    """Every kind of argument that has a counterpart is in its file: the same steps at the same times from there."""
+
+    async def main():
+        async with live_machine(cpus=2) as machine:
+            unit = 3
+
+            async def nested(machine, times=2, *, plus=5):
+                await uses(machine, unit * times + plus)
+
+            def chosen(machine):
+                return uses(machine, "chosen")
+
+            plain = [None, True, -7, 2**70, 1.5, "text", b"bytes", 2j]
+            await machine.call(uses(machine, *plain, (1, [2]), {3}, frozenset("4"), {"five": {6: ()}}))
+            await machine.call(uses(machine, Colour.RED, Kind.ZOMBIE, int, anyio, len, key=kmem_cache_free))
+            await machine.call(calls_one(machine, nested))
+            await machine.call(calls_one(machine, chosen))
+            await machine.call(awaits(uses(machine, 1), machine.cpus[1].task(uses(machine, 2), "task")))
+            cpu0, cpu1 = machine.cpus
+            dentry = await machine.call(kmem_cache_create(cpu0, "dentry", 192))
+            await machine.call(machine.slab_mutex.lock())
+            await machine.call(machine.slab_mutex.unlock())
+            running = machine.start(cpu1.task(kmem_cache_alloc(cpu1, dentry), "alloc"))
+            await machine.settle()
+            obj = await running.wait()
+            await machine.call(kmem_cache_free(cpu0, obj))
+            await machine.call(kmem_cache_free(cpu0, obj))
+
+    with pytest.raises(Failed, match="double-free") as caught:
+        run("asyncio", main)
+    [report] = caught.value.reports
+    save(report.finding, tmp_path / "finding.json")
+    finding = load(tmp_path / "finding.json")
+    here = replayed(program_of(finding), report.shrunken.decisions)
+    assert signature(here.outcome) == report.finding.signature
+    assert (here.outcome.now, here.outcome.deliveries) == (
+        report.shrunken.outcome.now,
+        report.shrunken.outcome.deliveries,
+    )
+
+
+def test_a_file_with_calls_that_are_none_is_refused(tmp_path):
+    """As any damaged file is."""
+
+    async def main():
+        async with live_machine() as machine:
+            await freed_twice(machine)
+
+    with pytest.raises(Failed) as caught:
+        run("asyncio", main)
+    file = tmp_path / "finding.json"
+    save(caught.value.reports[0].finding, file)
+    assert load(file) == caught.value.reports[0].finding
+    file.write_text(file.read_text().replace('"type": "Path"', '"type": "Paths"', 1))
+    with pytest.raises(FindingFileError, match="damaged"):
+        load(file)
+
+
+def test_the_log_tells_where_the_block_waited_for_rest():
+    """And what ``main`` has waited for: a call comes after those whose results were known."""
+    fields, lines = StepFields(), []
+
+    def observer(step):
+        lines.append(fields.of(step))
+
+    observer.about_to_change = fields.about_to_change
+
+    async def main():
+        async with live_machine("repaired", cpus=2, observer=observer) as machine:
+            await race(machine)
+            with anyio.move_on_after(0):
+                await machine.settle()
+            await machine.settle()
+            await machine.call(kmem_cache_create(machine.cpus[0], "inode", 192))
+
+    run("asyncio", main)
+    mine = [line for line in lines if line["path"] == "main.2"]
+    assert [line["operation"] for line in mine] == ["call"] * 7 + ["settle", "settle", "settled", "call"]
+    [begins, _, rest, after] = mine[-4:]
+    last = {line["path"]: line["step"] for line in lines}
+    returned = {step for path, step in last.items() if re.fullmatch(r"main\.2/(rmdir|free)\.\d", path)}
+    assert len(returned) == 2
+    assert returned < set(begins["causes"])
+    assert after["causes"] == [rest["step"]]
+    assert rest["actor"] == "outside"
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class LiveOptions:
         jitter: how often a mailbox hesitates.
         duration: for how many seconds, again and again; None for one run.
         save: a directory for what is found.
+        log: a file for the JSON lines of one of the runs that go on for so long.
     """
 
     runtime: str
@@ -89,6 +90,7 @@ class LiveOptions:
     jitter: float
     duration: float | None = None
     save: Path | None = None
+    log: Path | None = None
 
     def check(self) -> None:
         """See whether they make sense.
@@ -121,6 +123,18 @@ class LiveOptions:
             )
 
 
+def facts_of(program: BoundScenario, live: LiveOptions) -> dict[str, Any]:
+    """What is run: the first line of a log."""
+    return {
+        "version": __version__,
+        "scenario": program.scenario.name,
+        "lifecycle": program.lifecycle.name,
+        "parameters": program.settings,
+        "seed": live.seed,
+        "runtime": live.runtime,
+    }
+
+
 def run_once(
     target: str,
     lifecycle: str | None,
@@ -134,23 +148,18 @@ def run_once(
     """Run a scenario once with either driver, or again and again live."""
     live.check()
     if live.duration is not None:
-        if show != SurfaceOptions():
+        if replace(show, log=None) != SurfaceOptions():
             raise UsageError(
-                "--log, --slabinfo and --sysfs are of one run, and --duration makes many.\n"
-                "  Keep what is found instead: --save DIR, and then: slabactors replay FILE --log FILE"
+                "--slabinfo and --sysfs are of one run, and --duration makes many.\n"
+                "  Leave out --duration, or keep what is found instead: --save DIR"
             )
         from slabactors.cli.soak import soak_scenario
 
-        return soak_scenario(find(target).bind(lifecycle_name=lifecycle, settings=settings), live, json=json)
+        return soak_scenario(
+            find(target).bind(lifecycle_name=lifecycle, settings=settings), replace(live, log=log), json=json
+        )
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
-    facts = {
-        "version": __version__,
-        "scenario": program.scenario.name,
-        "lifecycle": program.lifecycle.name,
-        "parameters": program.settings,
-        "seed": live.seed,
-        "runtime": live.runtime,
-    }
+    facts = facts_of(program, live)
     with surfaces(show, program.config.allocator) as write_surfaces:
         if log is None:
             execution = _execute(program, live, None)
@@ -172,7 +181,7 @@ def _execute(program: BoundScenario, live: LiveOptions, sink: RunLog | None) -> 
             return program.execute(RandomWalk(f"{live.seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
     from slabactors.cli.live import run_live
 
-    return run_live(
+    execution = run_live(
         program,
         seed=live.seed,
         backend=live.runtime,
@@ -180,6 +189,9 @@ def _execute(program: BoundScenario, live: LiveOptions, sink: RunLog | None) -> 
         jitter=live.jitter,
         observer=sink,
     )
+    if sink is not None:
+        sink.keep(execution.steps)
+    return execution
 
 
 def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool) -> int:

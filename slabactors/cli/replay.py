@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
+
 from slabactors import __version__
+from slabactors.calls import program_of
 from slabactors.cli import BUG
 from slabactors.cli.once import logged, write_end
 from slabactors.cli.output import note, say, say_json
@@ -15,7 +18,7 @@ from slabactors.explore.replay import replay
 from slabactors.explore.shrink import Shrunken, replayed
 from slabactors.kernel.jiffies import HZ
 from slabactors.report.words import counted
-from slabactors.scenario import BoundScenario, find
+from slabactors.scenario import BoundScenario
 from slabactors.trace.race_table import race_table
 
 
@@ -27,7 +30,7 @@ def opened(file: Path) -> tuple[Finding, BoundScenario]:
     """
     finding = load(file)
     try:
-        program = find(finding.scenario).bind(lifecycle_name=finding.lifecycle, settings=finding.parameters)
+        program = program_of(finding)
     except UsageError as error:
         raise FindingFileError(
             f"{file} cannot be run again here: {error}\n"
@@ -49,10 +52,9 @@ def seen_again(finding: Finding, program: BoundScenario) -> tuple[Shrunken, Kern
     try:
         return _same_bug(finding, replayed(program, [choice.decision() for choice in finding.schedule]))
     except ReplayDiverged as error:
-        error.add_note(
-            f"  It was written by slabactors {finding.program_version}; this is {__version__}.\n"
-            f"  Find it again: slabactors explore {finding.scenario} --lifecycle {finding.lifecycle} --save DIR"
-        )
+        search = f"slabactors explore {finding.scenario} --lifecycle {finding.lifecycle} --save DIR"
+        again = f"Find it again: {search}" if finding.calls is UNSET else f"Run again what it is of: {finding.scenario}"
+        error.add_note(f"  It was written by slabactors {finding.program_version}; this is {__version__}.\n  {again}")
         raise
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import AsyncIterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import anyio
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.live import check_backend
-from slabactors.cli.once import LiveOptions
+from slabactors.cli.once import LiveOptions, facts_of, logged, write_end
 from slabactors.cli.output import Ticker, note, say, say_json
 from slabactors.cli.report import print_report, save_all
 from slabactors.cli.shrinking import shrink_each
@@ -115,17 +116,31 @@ async def _soak(program: BoundScenario, options: LiveOptions, soaked: Soaked, ti
         async with anyio.create_task_group() as group:
             group.start_soon(_cancel_at, signals, group.cancel_scope, soaked)
             while soaked.seconds < (options.duration or 0):
-                execution = await program.execute_live(
-                    seed=random.getrandbits(31),
-                    jitter=min(1.0, random.uniform(0, 2 * options.jitter)),
-                    time_scale=options.time_scale,
-                )
-                soaked.count(execution)
-                execution.world.dispose()
+                seed, jitter = random.getrandbits(31), min(1.0, random.uniform(0, 2 * options.jitter))
+                # The first run that broke is the one to look at; until then there is only the last one.
+                log = None if soaked.found else options.log
+                soaked.count(await _run(program, options, seed, jitter, log))
                 soaked.seconds = time.monotonic() - begun
                 ticker.update(soaked.lines)
             group.cancel_scope.cancel()
     soaked.seconds = time.monotonic() - begun
+
+
+async def _run(
+    program: BoundScenario, options: LiveOptions, seed: int, jitter: float, log: Path | None
+) -> LiveExecution:
+    """One of the runs; its log is there when it is over, and only then."""
+    go = partial(program.execute_live, seed=seed, jitter=jitter, time_scale=options.time_scale)
+    if log is None:
+        execution = await go()
+    else:
+        with logged(log) as sink:
+            sink.run(**facts_of(program, replace(options, seed=seed, jitter=jitter)))
+            execution = await go(observer=sink)
+            sink.keep(execution.steps)
+            write_end(sink, execution.outcome, execution.world)
+    execution.world.dispose()
+    return execution
 
 
 async def _cancel_at(signals: AsyncIterable[signal.Signals], scope: anyio.CancelScope, soaked: Soaked) -> None:

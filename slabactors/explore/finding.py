@@ -14,6 +14,7 @@ import msgspec
 from slabactors import __version__
 from slabactors.errors import FindingFileError, Kind, OutputError
 from slabactors.runtime.step import Decision, Outcome, TimePolicy
+from slabactors.runtime.turns import Turn
 
 __all__ = ["Choice", "Finding", "load", "save"]
 
@@ -59,6 +60,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         preemptions: of the whole run that the schedule stands for: switches away from a path that could have gone on.
         preemptions_minimum: no schedule with fewer shows it; they were all explored.
         schedule: the choices that lead to it.
+        calls: what a live machine's program called; then there is no scenario, and its name says who called.
     """
 
     format: str = FORMAT
@@ -79,6 +81,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int
     preemptions_minimum: bool = False
     schedule: list[Choice]
+    calls: list[Turn] | msgspec.UnsetType = msgspec.UNSET
 
 
 def signature(outcome: Outcome) -> str:

@@ -34,6 +34,7 @@ class Report:
         pair: the two steps whose order it was, if they were found.
         loop: what goes on for ever, for a bug that was found when the run was over.
         file: where the finding is kept, if it is.
+        unkept: why it is not, when it was to be.
     """
 
     finding: Finding
@@ -45,6 +46,7 @@ class Report:
     pair: RacingPair | None
     loop: Lasso | None = None
     file: Path | None = None
+    unkept: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The finding as ``--json`` prints it."""
@@ -98,6 +100,8 @@ def lines_of(report: Report, again: Callable[[Path], str] = replay_line) -> list
     lines += [f"   {line}" for line in report.table.render().splitlines()]
     if report.file is not None:
         lines += ["", f"   see it again: {again(report.file)}"]
+    elif report.unkept:
+        lines += ["", *_wrapped(f"it cannot be replayed elsewhere: {report.unkept}")]
     return lines
 
 

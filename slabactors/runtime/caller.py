@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
 from pathlib import Path as FilePath
 from types import CodeType, FrameType
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import Simulation
+from slabactors.runtime.step import LIBRARIES
 
 _DRIVERS: Final = frozenset({Simulation.run.__code__.co_filename, GuidedSimulation._play.__code__.co_filename})
 _PACKAGE: Final = str(FilePath((lambda: None).__code__.co_filename).parent.parent) + os.sep
@@ -22,7 +22,6 @@ _ELSEWHERE: Final = (*(_PACKAGE + part + os.sep for part in ("explore", "trace",
 """Whose calls are nobody else's business: the engine's strategies and observers, and whoever imports a module."""
 _LOGGING: Final = os.sep + "logging" + os.sep + "__init__.py"
 """Where the time of a log record is looked up, which decides nothing."""
-_LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _SUSPENDABLE: Final = CO_COROUTINE | CO_GENERATOR | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
 
 
@@ -37,7 +36,12 @@ def _is_played(driver: FrameType, called: FrameType) -> bool:
         return True
     local = driver.f_locals
     operation = local.get("operation")
-    functions = (getattr(operation, "function", None), getattr(operation, "guard", None), local.get("at_rest"))
+    functions = (
+        getattr(operation, "function", None),
+        getattr(operation, "guard", None),
+        local.get("guard"),  # of a message with arguments
+        local.get("at_rest"),
+    )
     return any(_code_of(function) is code for function in functions if function is not None)
 
 
@@ -63,6 +67,6 @@ def line_of_program(between: str) -> str | None:
 
 def _place(frames: list[FrameType]) -> str:
     """The innermost line that is not a library's."""
-    own = (frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES))
+    own = (frame for frame in frames if not frame.f_code.co_filename.startswith(LIBRARIES))
     frame = next(own, frames[0])
     return f"{FilePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}()"

@@ -18,14 +18,12 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from slabactors.actors import (
     Actor,
@@ -45,12 +43,12 @@ from slabactors.actors import (
     message_of,
 )
 from slabactors.errors import ForeignAwait, KernelBug
+from slabactors.runtime.live_path import Failure, LivePath, Mailbox, blocked, deliverable
 from slabactors.runtime.step import (
     CHOOSE,
     NOTHING,
     Decision,
     Ending,
-    Lineage,
     Observer,
     Outcome,
     Step,
@@ -73,111 +71,6 @@ STEPS_MAX: Final = 20_000
 """As in the simulator, so that what is recorded can be replayed."""
 
 JITTER_YIELDS_MAX: Final = 3
-
-UNBOUNDED: Final = float("inf")
-
-Posted: TypeAlias = "tuple[LivePath, Message]"
-"""What is in a mailbox.  The message is valid while it is, by identity, what its path asks for."""
-
-
-class LivePath(Lineage):
-    """A path, or a timer, in a live run.
-
-    Attributes:
-        id: number in the order of spawning in this run.
-        request: what it asked for last.
-        index: of its last step in the run, where the values that ``choose()`` returned count, too; -1 for none.
-        position: how many steps the run had made when this path's last one was made, that included.
-        now: virtual time then.
-        deadline: when it sleeps or is a timer, in jiffies.
-        due: the same moment on the event loop's clock.
-        joining: the path it waits for.
-        gathering: all that it waits for, that one among them.
-    """
-
-    __slots__ = (
-        "answer",
-        "coroutine",
-        "daemon",
-        "deadline",
-        "due",
-        "gathering",
-        "id",
-        "index",
-        "joiners",
-        "joining",
-        "lanes",
-        "now",
-        "position",
-        "replies",
-        "request",
-        "result",
-        "timer",
-    )
-
-    def __init__(self, number: int, name: str, lane: str, parent: LivePath | None, ordinal: int) -> None:
-        super().__init__(name, lane, parent, ordinal)
-        self.id = number
-        self.index = -1
-        if parent is not None:
-            self.born = parent.index if parent.index >= 0 else parent.born
-            self.joins = parent.joins  # it comes after what its spawner has waited for
-        self.position: int = parent.position if parent is not None else 0
-        self.now: int = parent.now if parent is not None else 0
-        self.daemon = False
-        self.deadline: int | None = None
-        self.due = 0.0
-        self.timer: Timed | None = None
-        self.joining: LivePath | None = None
-        self.gathering: list[LivePath] = []
-        self.joiners: list[LivePath] = []
-        self.lanes: dict[str, LivePath] = {}
-        self.result: Any = None
-        self.request: Message = NOTHING
-
-    coroutine: Coroutine[Any, Any, Any]
-    answer: MemoryObjectSendStream[Any]
-    replies: MemoryObjectReceiveStream[Any]
-
-    def close(self) -> None:
-        """Let go of its reply stream, and of its coroutine if that never got to its end."""
-        if self.timer is not None:
-            return
-        self.answer.close()
-        self.replies.close()
-        with suppress(Exception):  # what it raises on its way out is nobody's, as is what it awaits there
-            self.coroutine.close()
-
-    def catch_up(self, other: LivePath) -> None:
-        """It goes on because another has come to its end: it is as of the later of the two."""
-        self.joins = (*self.joins, other)
-        self.position = max(self.position, other.position)
-        self.now = max(self.now, other.now)
-
-
-class _Mailbox:
-    """The two ends of an actor's mailbox, and how many messages are in it."""
-
-    __slots__ = ("inbox", "outbox", "queued")
-
-    def __init__(self) -> None:
-        self.outbox, self.inbox = anyio.create_memory_object_stream[Posted](UNBOUNDED)
-        self.queued = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """What ended the run: an error, of which path, and as of which step."""
-
-    raised: BaseException
-    path: LivePath | None
-    position: int
-    now: int
-
-    def order(self) -> tuple[int, int]:
-        """As the simulator has it: by step; of those that one step set going, a spawned path is before its spawner."""
-        return self.position, -self.path.key.count("/") if self.path is not None else 0
-
 
 _WAITS: Final = object()
 """A request that is not answered at once."""
@@ -235,8 +128,8 @@ class LiveRuntime:
         self._choices: list[tuple[int, LivePath, int]] = []
         self._random = Random(f"choose {seed}")
         self._hesitation = Random(f"jitter {seed}")
-        self._mailboxes: dict[Actor, _Mailbox] = {}
-        self._opened: list[_Mailbox] = []
+        self._mailboxes: dict[Actor, Mailbox] = {}
+        self._opened: list[Mailbox] = []
         self._timers: list[LivePath] = []
         self._act = 1
         self._horizon = 0
@@ -246,7 +139,7 @@ class LiveRuntime:
         # share on to the message and gets it back with the reply, so that the common case counts nothing.
         self._busy: int = 0
         self._hosted_now: int = 0
-        self._failures: list[_Failure] = []
+        self._failures: list[Failure] = []
         self._stopping = False
         self._over = False
         self._bounded = False
@@ -301,13 +194,13 @@ class LiveRuntime:
             if at_rest is not None:
                 at_rest()
         except Exception as raised:
-            self._failures.append(_Failure(raised, None, len(self.steps), self.clock.now))
+            self._failures.append(Failure(raised, None, len(self.steps), self.clock.now))
 
     def _outcome(self) -> Outcome:
         if not self._failures:
             ending = Ending.BOUND if self._bounded else Ending.DONE
             return Outcome(ending, len(self.steps) + len(self._choices), self.clock.now)
-        failure = min(self._failures, key=_Failure.order)
+        failure = min(self._failures, key=Failure.order)
         raised, path = failure.raised, failure.path
         if isinstance(raised, ForeignAwait):
             raise raised
@@ -567,13 +460,13 @@ class LiveRuntime:
         mailbox.queued += 1
         mailbox.outbox.send_nowait((path, message))
 
-    def _open(self, actor: Actor) -> _Mailbox:
-        mailbox = self._mailboxes[actor] = _Mailbox()
+    def _open(self, actor: Actor) -> Mailbox:
+        mailbox = self._mailboxes[actor] = Mailbox()
         self._opened.append(mailbox)
         self._group.start_soon(self._attend, actor, mailbox, name=actor.name)
         return mailbox
 
-    async def _attend(self, actor: Actor, mailbox: _Mailbox) -> None:
+    async def _attend(self, actor: Actor, mailbox: Mailbox) -> None:
         """The task of an actor: one message after the other, until the actor was freed and its mailbox is empty."""
         inbox = mailbox.inbox
         receive, receive_nowait = inbox.receive, inbox.receive_nowait
@@ -597,12 +490,12 @@ class LiveRuntime:
                 self._rest()
                 continue
             try:
-                if message[0].guard is not None and not _ready(message):
+                if message[0].guard is not None and not deliverable(message):
                     self._defer(path, actor)
                     continue
                 self._execute(path, message)
                 while actor.guarded and not self._stopping:
-                    ready = next((waiting for waiting in actor.guarded if _ready(waiting.request)), None)
+                    ready = next((waiting for waiting in actor.guarded if deliverable(waiting.request)), None)
                     if ready is None:
                         break
                     path = ready
@@ -786,25 +679,13 @@ class LiveRuntime:
         """Something raised: from here on nothing is delivered."""
         if self._over:
             return  # unwinding
-        self._failures.append(_Failure(raised, path, position, now))
+        self._failures.append(Failure(raised, path, position, now))
         self._stopping = True
         self._rest()  # and it is not done: who waits for it waits for ever
 
     def _hung(self) -> None:
         """Raise when somebody waits for something that will not happen."""
-        hung([path for path in self.paths if not path.done and _blocked(path)])
-
-
-def _ready(message: Message) -> bool:
-    """Whether a guarded message can be handled now; one to a freed object can, and is a bug."""
-    operation, actor, args = message
-    return actor.tombstone is not None or operation.guard is None or operation.guard(actor, *args)
-
-
-def _blocked(path: LivePath) -> bool:
-    """Whether a path waits for a guard, other than where idle daemons park."""
-    operation, actor, _ = path.request
-    return path in actor.guarded and not operation.parks
+        hung([path for path in self.paths if not path.done and blocked(path)])
 
 
 def first(several: BaseExceptionGroup[BaseException]) -> BaseException:

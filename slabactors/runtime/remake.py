@@ -1,4 +1,4 @@
-"""Making a path again, over another world: its function, and where in the world its arguments are to be found.
+"""Writing down how to call a path again in another world: its function, and where its arguments are to be found.
 
 A path that somebody outside has started in a live run was called with objects of that run.  To replay the run it has to
 be called with their counterparts: what stands in the same place of the new world, or came of the same earlier path.
@@ -7,20 +7,38 @@ be called with their counterparts: what stands in the same place of the new worl
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from math import isfinite
+from pathlib import Path as FilePath
+from typing import Any, Final, cast
 
-from slabactors.actors import Actor, Spawn
+import slabactors
+from slabactors.actors import Actor, Operation, Spawn
 from slabactors.errors import UsageError
-from slabactors.runtime.step import Lineage
+from slabactors.runtime.recipe import (
+    CONTAINERS,
+    Asked,
+    Bound,
+    Container,
+    Function,
+    Named,
+    Pairs,
+    Path,
+    Place,
+    Plain,
+    Recipe,
+    Several,
+    Spawned,
+    Spelled,
+    Way,
+)
+from slabactors.runtime.step import LIBRARIES, Lineage
 
-Make: TypeAlias = "Callable[[Sequence[Any]], Any]"
-"""Gives a value from the roots of a world."""
-
+OURS: Final = str(FilePath(slabactors.__file__).parent)
 ATOMS: Final = (
     type(None),
     bool,
@@ -40,61 +58,22 @@ REACH_MAX: Final = 1_000
 """How many objects of a stranger are looked at, to see that it holds none of the world's."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """From an object to one that it holds: by the name of an attribute, or by the position among its items."""
-
-    attribute: str
-    position: int = 0
-
-    def take(self, holder: Any) -> Any:
-        """The object that is held."""
-        if self.attribute:
-            return getattr(holder, self.attribute)
-        if isinstance(holder, Mapping):
-            key = list(holder)[self.position // 2]
-            return holder[key] if self.position % 2 else key
-        return holder[self.position]
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """From a root to an object of the world."""
-
-    number: int
-    steps: tuple[_Step, ...]
-
-    def follow(self, roots: Sequence[Any]) -> Any:
-        """What is there."""
-        found = roots[self.number]
-        for step in self.steps:
-            found = step.take(found)
-        return found
-
-    def leads_to(self, wanted: Any, roots: Sequence[Any]) -> bool:
-        """Whether an object is still there."""
-        try:
-            return self.follow(roots) is wanted
-        except (AttributeError, IndexError, KeyError):
-            return False
-
-
-def _held(holder: Any) -> Iterator[tuple[_Step, Any]]:
+def _held(holder: Any) -> Iterator[tuple[str | int, Any]]:
     """What an object holds, and how to get there."""
     if isinstance(holder, Mapping):
         for position, (key, value) in enumerate(holder.items()):
-            yield _Step("", 2 * position), key
-            yield _Step("", 2 * position + 1), value
+            yield 2 * position, key
+            yield 2 * position + 1, value
     elif isinstance(holder, (list, tuple, deque)):
         for position, value in enumerate(holder):
-            yield _Step("", position), value
+            yield position, value
     else:
         slots = [
             name for cls in type(holder).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(holder, name)
         ]
         for name in [*getattr(holder, "__dict__", ()), *slots]:
             if not name.startswith("_"):
-                yield _Step(name), getattr(holder, name)
+                yield name, getattr(holder, name)
 
 
 def _opaque(value: Any) -> bool:
@@ -104,19 +83,23 @@ def _opaque(value: Any) -> bool:
 
 
 class Surveyor:
-    """Finds objects of a live world, and writes down how the path that got them can be made again.
+    """Finds objects of a live world, and writes down how the path that got them can be called again.
 
     Args:
         world: where to begin.
 
     Attributes:
         roots: the world, and then what came of earlier paths; see `add`.
+        things: what recipes name by number: functions' code with the names of its module, classes, and objects of
+            nobody's world.
     """
 
     def __init__(self, world: Any) -> None:
         self.roots: list[Any] = []
+        self.things: list[Any] = []
+        self._places: dict[int, Place] = {}
         self._numbers: dict[int, int] = {}
-        self._ways: dict[int, _Way] = {}
+        self._ways: dict[int, Way] = {}
         self._strangers: dict[int, Any] = {}
         self.add(world)
 
@@ -125,8 +108,8 @@ class Surveyor:
         self._numbers.setdefault(id(root), len(self.roots))
         self.roots.append(root)
 
-    def recipe(self, coroutine: Any) -> Make:
-        """How to make the path again that a coroutine is which has not begun.
+    def recipe(self, coroutine: Any) -> Recipe:
+        """How to call the path again that a coroutine is which has not begun.
 
         Raises:
             UsageError: it has, or holds something of the world that cannot be found again.
@@ -135,63 +118,86 @@ class Surveyor:
         if frame is None:
             raise UsageError(f"{coroutine!r} cannot be made again: it has begun, or is no path.")
         code, known = frame.f_code, dict(frame.f_locals)
+        spec = known.get("spec")
+        if isinstance(spec, Operation) and isinstance(coroutine, types.GeneratorType):
+            named = {name: self._value(value) for name, value in known.get("kwargs", {}).items()}
+            return Asked(self._value(known["actor"]), spec.name, self._values(known.get("args", ())), named)
         positional = code.co_varnames[: code.co_argcount]
-        named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        only_named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
         rest = iter(code.co_varnames[code.co_argcount + code.co_kwonlyargcount :])
-        varargs = known[next(rest)] if code.co_flags & inspect.CO_VARARGS else ()
-        varkeywords = known[next(rest)] if code.co_flags & inspect.CO_VARKEYWORDS else {}
-        function = self._function(code, frame.f_globals, None, {name: known.get(name) for name in code.co_freevars})
-        arguments = self._value([*(known[name] for name in positional), *varargs])
-        keywords = self._value({name: known[name] for name in named} | varkeywords)
-        return lambda roots: function(roots)(*arguments(roots), **keywords(roots))
+        more = known[next(rest)] if code.co_flags & inspect.CO_VARARGS else ()
+        more_named = known[next(rest)] if code.co_flags & inspect.CO_VARKEYWORDS else {}
+        free = {name: self._value(known.get(name)) for name in code.co_freevars}
+        return Path(
+            Function(self._code(code, frame.f_globals), free),
+            self._values([*(known[name] for name in positional), *more]),
+            {name: self._value(value) for name, value in {**{n: known[n] for n in only_named}, **more_named}.items()},
+        )
 
-    def _function(
-        self, code: types.CodeType, names: dict[str, Any], defaults: tuple[Any, ...] | None, free: dict[str, Any]
-    ) -> Make:
-        """How to make a function again that has free variables."""
-        cells = {name: self._value(value) for name, value in free.items()}
+    def _values(self, values: Iterable[Any]) -> list[Recipe]:
+        return [self._value(value) for value in values]
 
-        def make(roots: Sequence[Any]) -> Any:
-            closure = tuple(types.CellType(cells[name](roots)) for name in code.co_freevars)
-            return types.FunctionType(code, names, code.co_name, defaults, closure)
-
-        return make
-
-    def _value(self, value: Any) -> Make:
+    def _value(self, value: Any) -> Recipe:
         """How to find a value again, or to make it again."""
-        if isinstance(value, ATOMS):
-            return lambda _: value
-        if type(value) in (list, tuple, set, frozenset):
-            kind, members = type(value), [self._value(member) for member in value]
-            return lambda roots: kind([member(roots) for member in members])
-        if type(value) is dict:
-            pairs = [(self._value(key), self._value(one)) for key, one in value.items()]
-            return lambda roots: {key(roots): one(roots) for key, one in pairs}
-        if isinstance(value, Spawn):
-            path = self._value(value.coroutine)
-            return lambda roots: Spawn(path(roots), name=value.name, lane=value.lane, daemon=value.daemon)
-        if isinstance(value, (types.CoroutineType, types.GeneratorType)):
-            return self.recipe(value)
-        if isinstance(value, types.MethodType):
-            owner, name = self._value(value.__self__), value.__func__.__name__
-            return lambda roots: getattr(owner(roots), name)
-        if isinstance(value, types.FunctionType):
-            return self._closure(value)
+        match value:
+            case Enum() | type() | types.ModuleType() | types.BuiltinFunctionType():
+                return Named(self._thing(value))
+            case bytes() | complex():
+                return Spelled(repr(value))
+            case None | bool() | int() | str():
+                return Plain(value)
+            case float():
+                return Plain(value) if isfinite(value) else Named(self._thing(value))
+            case Spawn():
+                return Spawned(self._value(value.coroutine), value.name, value.lane, value.daemon)
+            case types.CoroutineType() | types.GeneratorType():
+                return self.recipe(value)
+            case types.MethodType():
+                return Bound(self._value(value.__self__), value.__func__.__name__)
+            case types.FunctionType():
+                return self._closure(value)
+        kind = type(value)
+        if kind in CONTAINERS.values():
+            return Several(cast("Container", kind.__name__), self._values(value))
+        if kind is dict:
+            return Pairs([(self._value(key), self._value(one)) for key, one in value.items()])
         way = self._way(value)
         if way is not None:
-            return way.follow
+            return way
         self._strangers[id(value)] = value
-        return lambda _: value
+        return Named(self._thing(value))
 
-    def _closure(self, function: types.FunctionType) -> Make:
-        """How to make a nested function again."""
-        if not function.__closure__:
-            return lambda _: function
-        names = function.__code__.co_freevars
-        free = {name: _content(cell) for name, cell in zip(names, function.__closure__, strict=True)}
-        return self._function(function.__code__, function.__globals__, function.__defaults__, free)
+    def _closure(self, function: types.FunctionType) -> Recipe:
+        """How to make a function again; one that is defined by a module is found there."""
+        if not function.__closure__ and "<locals>" not in function.__qualname__:
+            return Named(self._thing(function))
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        return Function(
+            self._code(function.__code__, function.__globals__),
+            {name: self._value(_content(cell)) for name, cell in cells},
+            self._values(function.__defaults__ or ()),
+            {name: self._value(value) for name, value in (function.__kwdefaults__ or {}).items()},
+        )
 
-    def _way(self, wanted: Any) -> _Way | None:
+    def _code(self, code: types.CodeType, names: dict[str, Any]) -> Place:
+        place = self._places.get(id(code))
+        if place is None:
+            module = str(names.get("__name__", ""))
+            place = Place(len(self.things), module, code.co_qualname, _file(code.co_filename), code.co_firstlineno)
+            self._places[id(code)] = place
+            self.things.append((code, names))
+        return place
+
+    def _thing(self, value: Any) -> Place:
+        place = self._places.get(id(value))
+        if place is None:
+            module, name = _name_of(value)
+            file = getattr(sys.modules.get(module), "__file__", None) or ""
+            place = self._places[id(value)] = Place(len(self.things), module, name, _file(file))
+            self.things.append(value)  # which also keeps another one from getting its identity
+        return place
+
+    def _way(self, wanted: Any) -> Way | None:
         """The way from a root to an object of the world; None for what is no part of it.
 
         Raises:
@@ -199,7 +205,7 @@ class Surveyor:
         """
         number = self._numbers.get(id(wanted))
         if number is not None:
-            return _Way(number, ())
+            return Way(number)
         if id(wanted) in self._strangers:
             return None
         way = self._ways.get(id(wanted))
@@ -211,19 +217,19 @@ class Surveyor:
             self._ways[id(wanted)] = way
         return way
 
-    def _search(self, wanted: Any) -> _Way | None:
+    def _search(self, wanted: Any) -> Way | None:
         """The shortest way from the oldest root that has one."""
         seen = set(self._numbers)
         for number, root in enumerate(self.roots):
-            queue: deque[tuple[Any, tuple[_Step, ...]]] = deque([] if _opaque(root) else [(root, ())])
+            queue: deque[tuple[Any, list[str | int]]] = deque([] if _opaque(root) else [(root, [])])
             while queue and len(seen) < LOOKED_AT_MAX:
                 holder, steps = queue.popleft()
                 for step, value in _held(holder):
                     if value is wanted:
-                        return _Way(number, (*steps, step))
+                        return Way(number, [*steps, step])
                     if id(value) not in seen and not _opaque(value):
                         seen.add(id(value))
-                        queue.append((value, (*steps, step)))
+                        queue.append((value, [*steps, step]))
         return None
 
     def _refuse_part_of_the_world(self, stranger: Any) -> None:
@@ -249,6 +255,27 @@ def frame_of(coroutine: Any) -> types.FrameType | None:
     if isinstance(coroutine, types.GeneratorType):  # a message
         return coroutine.gi_frame if inspect.getgeneratorstate(coroutine) == inspect.GEN_CREATED else None
     return None
+
+
+def _file(name: str) -> str:
+    """The file that something is defined in, if it is somebody's own: no library's, and not slabactors'."""
+    if not name or name.startswith(("<", *LIBRARIES, OURS)):
+        return ""
+    file = FilePath(name).absolute()
+    here = FilePath.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
+def _name_of(value: Any) -> tuple[str, str]:
+    """Module and qualified name of what has a name; for anything else no module, and what it looks like."""
+    match value:
+        case Enum():
+            return type(value).__module__, f"{type(value).__qualname__}.{value.name}"
+        case types.ModuleType():
+            return value.__name__, ""
+        case type() | types.FunctionType() | types.BuiltinFunctionType():
+            return value.__module__ or "", value.__qualname__
+    return "", repr(value)
 
 
 def _content(cell: types.CellType) -> Any:

@@ -1,142 +1,39 @@
 """A live run that others call into: any task of the host's program starts paths in it while it goes on.
 
 Whoever is outside is one path, ``main``, whose code is the host's.  Each call is a step of it, by which the path is
-spawned that the call runs; so the schedule of such a run is one like any other, and replays in the simulator over a
-story that makes the same calls (`made_again`).
+spawned that the call runs, and so are the beginning and the end of waiting until nothing moves; so the schedule of such
+a run is one like any other, and replays in the simulator over a story that takes the same turns
+(`slabactors.runtime.turns.taken_again`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Generic, TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import anyio
+from anyio.lowlevel import RunVar
 
-from slabactors.actors import Actor, Spawn, Task, join, operation, operation_of, start
+from slabactors.actors import Operation, Spawn
 from slabactors.errors import ForeignAwait, KernelBug, MachineOff, UsageError
-from slabactors.runtime.live import LivePath, LiveRuntime, first
-from slabactors.runtime.remake import Make, Surveyor, frame_of
-from slabactors.runtime.step import Outcome
+from slabactors.runtime.calling import Call, Host
+from slabactors.runtime.live import LiveRuntime, first
+from slabactors.runtime.remake import Surveyor, frame_of
+from slabactors.runtime.step import Decision, Outcome, uncaught
+from slabactors.runtime.turns import CALL, LEAVE, SETTLE, SETTLED, Left, Outside, Settled, Settles, Turn
 
 T = TypeVar("T")
 
 
-class Outside(Actor):
-    """Whoever calls from outside: how often they have."""
-
-    def __init__(self) -> None:
-        super().__init__("outside")
-        self.calls = 0
-
-    @operation(writes="calls")
-    def call(self) -> None:
-        """``call``: from here on the path may run that was called."""
-        self.calls += 1
-
-
-CALL: Final = operation_of(Outside.call)
-
-
-class _Nobody:
-    """Gets the replies of a path that has no task."""
-
-    def send_nowait(self, reply: Any) -> None:
-        pass
-
-
-class _Host(LivePath):
-    """The path that stands for the program outside."""
-
-    def __init__(self, number: int, ordinal: int) -> None:
-        super().__init__(number, "main", "", None, ordinal)
-        self.answer = _Nobody()  # type: ignore[assignment]
-
-    def close(self) -> None:
-        """It has nothing to let go of."""
-
-
-class Call(Generic[T]):
-    """A path that was started from outside.
-
-    Args:
-        request: the path.
-        waited_for: whoever called gets what it raises; else an exception breaks the run.
-
-    Attributes:
-        number: which call of the run it is.
-        abandoned: whoever called was cancelled before the path had come to its end.
-        after: the calls that had returned since the one before this, in their order.
-        make: how to make the path again; None when it cannot be, and `reason` says why.
-        over: it has returned, or never will.
-        returned: the path has come to its end: `result`, or else `raised`, is what came of it.
-    """
-
-    def __init__(self, request: Spawn[T], *, waited_for: bool) -> None:
-        self.request = request
-        self.waited_for = waited_for
-        self.number = -1
-        self.abandoned = False
-        self.after: list[int] = []
-        self.make: Make | None = None
-        self.reason: UsageError | None = None
-        self.over = anyio.Event()
-        self.returned = False
-        self.known = False
-        self.result: Any = None
-        self.raised: Exception | None = None
-
-    def keeps(self, raised: Exception) -> bool:
-        """Whether somebody is there who gets what the path raises; a bug is the machine's own."""
-        return self.waited_for and not self.abandoned and not isinstance(raised, KernelBug)
-
-    def spawned(self, coroutine: Coroutine[Any, Any, Any]) -> Spawn[Any]:
-        """The request, for a coroutine around the path."""
-        one = self.request
-        return Spawn(coroutine, name=one.name, lane=one.lane, daemon=one.daemon)
-
-    async def run(self) -> Any:
-        """The path, with somebody who gets what comes of it."""
-        try:
-            self.result = await self.request.coroutine
-        except Exception as raised:
-            if not self.keeps(raised):
-                raise
-            self.raised = raised
-        self.returned = True
-        self.over.set()
-        return self.result
-
-    async def run_again(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """The same in a replay."""
-        try:
-            return await coroutine
-        except Exception as raised:
-            if not self.keeps(raised):
-                raise
-            return None
-
-    def close(self) -> None:
-        """Nobody will run it any more."""
-        with suppress(Exception):
-            self.request.coroutine.close()
-
-
-async def made_again(world: Any, calls: Sequence[Call[Any]]) -> None:
-    """The story that makes the same calls: each when those have returned that had when it was made.
-
-    Raises:
-        UsageError: a call cannot be made again.
-    """
-    outside = Outside()
-    roots, tasks = [world], list[Task[Any]]()
-    for call in calls:
-        for number in call.after:
-            roots.append(await join(tasks[number]))  # noqa: PERF401 -- no await in a comprehension
-        await outside.call()
-        if call.make is None:
-            raise call.reason or UsageError(f"{call.request.name} cannot be called again.")
-        tasks.append(await start(call.spawned(call.run_again(call.make(roots)))))
+def _cancelling() -> int:
+    """How often somebody has asked asyncio to cancel the task at hand; 0 on another event loop."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task is not None else 0
 
 
 class ServedRuntime(LiveRuntime):
@@ -150,6 +47,7 @@ class ServedRuntime(LiveRuntime):
 
     Attributes:
         calls: all that were made.
+        things: what their recipes name by number.
         outcome: how it ended, if it did not end well.
         told: what callers were given because it had ended.
         waiting: who waited for whom when the block raised something and nothing else could move.
@@ -162,12 +60,16 @@ class ServedRuntime(LiveRuntime):
         self.told: list[BaseException] = []
         self.waiting = ""
         self._outside = Outside()
+        self._turns: list[Call[Any] | Settles | Settled] = []
         self._returned: list[int] = []
         self._mistake: ForeignAwait | None = None
         self._at_rest: Callable[[], None] | None = None
         self._settlers = 0
+        self._asking = 0
+        """How many of those who wait for rest are in the block, and do not leave it."""
+        self._here = RunVar[bool]("whether this is the event loop of the block", False)
         self._settled: anyio.Event
-        self._host: _Host
+        self._host: Host
         self._surveyor: Surveyor
 
     # -- the block -------------------------------------------------------------------------------------------------
@@ -187,35 +89,46 @@ class ServedRuntime(LiveRuntime):
         """
         self._surveyor = Surveyor(world)
         self._at_rest = at_rest
+        here = self._here.set(True)
         self._nudge = anyio.Event()
         thrown: BaseException | None = None
+        steps = asked = 0
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
                 for request in daemons:
                     self._start(request, None)
-                self._host = _Host(len(self.paths), self._roots)
+                self._host = Host(len(self.paths), self._roots)
                 self._roots += 1
                 self.paths.append(self._host)
                 self._wake_host()
                 group.start_soon(self._keep)
                 try:
                     yield
-                    await self.settle()
+                    await self._settle()
                 except BaseException as raised:
                     thrown = raised
                     self.waiting = self._stuck()
                     raise
                 finally:
                     self._over = True  # what others raise from here on, they do because they are cancelled
+                    steps, asked = len(self.steps), _cancelling()
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as several:
             if thrown is None or any(one is not thrown for one in several.exceptions):
                 # Paths and operations never raise through their tasks; this is Ctrl-C, or the host's own trouble.
                 raise first(several) from None
+        except asyncio.CancelledError:
+            # A task group of asyncio's that has failed can leave its task marked as cancelled (Python 3.11's does), and
+            # then anyio lets even the cancellation through that was for the tasks of the run.
+            if thrown is not None or _cancelling() != asked:
+                raise
         finally:
+            self._here.reset(here)
             self._over = True
             self._end()
+            if self.outcome is None:
+                del self.steps[steps:]  # by tasks that were on their way when they were cancelled
             self._close()
             for call in self.calls:
                 call.close()
@@ -264,6 +177,33 @@ class ServedRuntime(LiveRuntime):
         self.told.append(error)
         return error
 
+    # -- what is left of it ----------------------------------------------------------------------------------------
+
+    @property
+    def things(self) -> list[Any]:
+        """Code and objects that the recipes of the turns name by number."""
+        return self._surveyor.things
+
+    def turns(self) -> list[Turn]:
+        """What was done from outside so far.
+
+        Raises:
+            UsageError: a call cannot be made again, or a path has awaited something of the event loop.
+        """
+        if self.hosted:
+            raise UsageError("a path has awaited something of the event loop, which no simulated run can repeat.")
+        return [turn.turn() if isinstance(turn, Call) else turn for turn in self._turns]
+
+    def left(self, raised: BaseException) -> tuple[Left, Decision]:
+        """The turn by which the program outside has raised something of its own, and its place in the schedule.
+
+        Args:
+            raised: what that was.
+        """
+        bug = uncaught(raised, self._host)
+        left = Left(bug.message, bug.clause, self._returned)
+        return left, Decision(self._host.key, LEAVE.name, self._outside.name)
+
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def enter(self, request: Spawn[T], *, waited_for: bool) -> Call[T]:
@@ -276,31 +216,66 @@ class ServedRuntime(LiveRuntime):
         Raises:
             KernelBug: the run is broken.
             MachineOff: it is over.
-            UsageError: that is no path that could be started.
+            UsageError: that is no path that could be started, or this is another thread or event loop.
         """
         if frame_of(request.coroutine) is None:
             raise UsageError(
                 f"expected a path that has not begun, found {request.coroutine!r}.\n"
                 "  Call the path's function here: call(kmem_cache_alloc(cpu, cache))"
             )
-        if self._over:
+        try:
+            self._check()
+        except Exception:
             request.coroutine.close()
-            raise self._ended()
+            raise
         call = Call(request, waited_for=waited_for)
         call.number = len(self.calls)
-        call.after, self._returned = self._returned, []
         self.calls.append(call)
+        call.after = self._take_turn(CALL)
+        self._turns.append(call)
         try:
-            call.make = self._surveyor.recipe(request.coroutine)
+            call.recipe = self._surveyor.recipe(request.coroutine)
         except UsageError as reason:
             call.reason = reason
         if not self._stopping:
-            self._busy += 1
-            self._execute(self._host, (CALL, self._outside, ()))
-        if not self._stopping:
-            self._busy -= 1
-            self._start(call.spawned(call.run()), self._host)
+            call.path = self._start(
+                Spawn(call.run(), name=request.name, lane=request.lane, daemon=request.daemon), self._host
+            )
         return call
+
+    def _check(self) -> None:
+        """See whether somebody who asks for something can have it.
+
+        Raises:
+            UsageError: they are in another thread, or on another event loop.
+            KernelBug: the run is broken.
+            MachineOff: it is over.
+        """
+        if self._over:
+            raise self._ended()
+        try:
+            here = self._here.get()
+        except RuntimeError:  # no event loop at all
+            here = False
+        if not here:
+            raise UsageError(
+                "the machine is called from another thread or event loop than that of its block.\n"
+                "  From a thread that anyio.to_thread has started: anyio.from_thread.run(machine.call, path)"
+            )
+
+    def _take_turn(self, operation: Operation) -> list[int]:
+        """A step of whoever is outside; gives the calls that it comes after and the turn before did not."""
+        after, self._returned = self._returned, []
+        if not self._stopping:
+            for number in after:
+                path = self.calls[number].path
+                assert path is not None
+                self._host.catch_up(path)
+            self._busy += 1
+            self._execute(self._host, (operation, self._outside, ()))
+            if not self._stopping:
+                self._busy -= 1
+        return after
 
     async def result(self, call: Call[T]) -> T:
         """Wait for what comes of a call.  Whoever is cancelled leaves the path alone, and it goes on.
@@ -310,6 +285,8 @@ class ServedRuntime(LiveRuntime):
             MachineOff: it is over.
             Exception: what the path raised, if that is for whoever has called.
         """
+        if not call.over.is_set():
+            self._check()
         try:
             await call.over.wait()
         except BaseException:
@@ -340,6 +317,15 @@ class ServedRuntime(LiveRuntime):
             KernelBug: it is broken.
             MachineOff: it is over.
         """
+        self._check()
+        self._turns.append(Settles(self._take_turn(SETTLE)))
+        self._asking += 1
+        try:
+            await self._settle()
+        finally:
+            self._asking -= 1
+
+    async def _settle(self) -> None:
         if self._over:
             raise self._ended()
         if not self._settlers:
@@ -365,9 +351,12 @@ class ServedRuntime(LiveRuntime):
         for call in self.calls:
             if call.returned:
                 self._learn(call)
-        self._settlers = 0
         self._wake_host()
-        self._settled.set()
+        if self._asking:
+            self._turns.append(Settled(self._take_turn(SETTLED)))
+        if not self._stopping:
+            self._settlers = 0
+            self._settled.set()
 
     def _wake_host(self) -> None:
         """From here on somebody outside may call, and time waits for them."""

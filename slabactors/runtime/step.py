@@ -275,7 +275,7 @@ def in_vain(timer: Timed | None) -> bool:
     return timer is not None and timer.deferrable and timer.in_vain()
 
 
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 """Where the lines are that no author of a scenario wrote.  In a virtual environment slabactors itself may be there."""
 
 
@@ -286,7 +286,7 @@ def uncaught(raised: BaseException, path: PathView | None) -> KernelBug:
     while frame is not None:
         # The innermost line that is not a library's: the one that its author can do something about.
         file = frame.tb_frame.f_code.co_filename
-        if place == "?" or not file.startswith(_LIBRARIES):
+        if place == "?" or not file.startswith(LIBRARIES):
             place = f"{FilePath(file).name}:{frame.tb_lineno}"
         frame = frame.tb_next
     who = path.name if path is not None else "the run"

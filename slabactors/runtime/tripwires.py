@@ -19,7 +19,6 @@ import datetime
 import os
 import random
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -30,6 +29,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from slabactors.errors import ForeignCall
 from slabactors.runtime.caller import line_of_program
+from slabactors.runtime.step import LIBRARIES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +40,6 @@ THREAD = "Start a path instead: spawn() or parallel()."
 OUTSIDE = "Do it before the run, and give the scenario what came of it as a parameter."
 
 _HERE: Final = (lambda: None).__code__.co_filename
-_LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class _State(threading.local):
@@ -229,7 +228,7 @@ def _own_modules() -> Iterator[ModuleType]:
         file = getattr(module, "__file__", None)
         if not file or name == "slabactors" or name.startswith("slabactors."):
             continue
-        if not file.startswith(_LIBRARIES):
+        if not file.startswith(LIBRARIES):
             yield module
 
 

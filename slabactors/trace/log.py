@@ -164,6 +164,8 @@ class RunLog:
         )
         self._fields = StepFields()
         self.about_to_change = self._fields.about_to_change
+        self._begins: list[int] = []
+        """Where the line of each step begins; only where lines can be taken back."""
 
     def __enter__(self) -> RunLog:
         return self
@@ -198,7 +200,16 @@ class RunLog:
 
     def __call__(self, step: Step) -> None:
         """A step."""
+        if self._part is not None:
+            self._begins.append(self._file.tell())
         self._write("debug", "step", self._fields.of(step))
+
+    def keep(self, steps: int) -> None:
+        """Forget all but the first steps: of a live run that broke some were made that turned out not to count."""
+        if steps < len(self._begins):
+            self._file.seek(self._begins[steps])
+            self._file.truncate()
+            del self._begins[steps:]
 
     def end(self, **facts: Any) -> None:
         """The last line: how it ended; an ``error`` when that was a bug."""

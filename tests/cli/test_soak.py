@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import re
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import anyio
+import msgspec
 import pytest
 
 from slabactors import cli
 from slabactors.cli.once import LiveOptions
 from slabactors.cli.output import Ticker
 from slabactors.cli.soak import Soaked, _soak
+from slabactors.explore.finding import signature
+from slabactors.explore.replay import replay
+from slabactors.runtime.step import Decision
 from slabactors.scenario import find
+from slabactors.trace.log import StepFields
 from tests.cli.conftest import PROGRAM, listing, refused
 
 STORY = "dead-cache/rmdir-races-last-free"
@@ -121,6 +128,106 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path, write, runtime):
     assert '"verdict": "undetermined"' in out
 
 
+def test_ctrl_c_after_a_bug_is_an_end_with_a_bug(tmp_path):
+    """The summary, its table and the exit code are those of the time being up; piped, all of it is plain text."""
+    arguments = ["run", STORY, "--runtime", "asyncio", "--duration", "1000", "--log", "run.jsonl"]
+    log = tmp_path / "run.jsonl"
+    with subprocess.Popen(
+        [*PROGRAM, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as soaking:
+        while not (log.exists() and '"ending":"bug"' in log.read_text()):
+            assert soaking.poll() is None
+            time.sleep(0.01)
+        soaking.send_signal(signal.SIGINT)
+        out, err = soaking.communicate(timeout=60)
+    assert soaking.returncode == cli.BUG
+    assert re.fullmatch(r"slabactors: interrupted after \d+ runs?; this is what was found so far\.\n", err)
+    assert "1. freed-active-work: free of an active work item by kworker\n" in out
+    assert out.endswith("1 distinct bug.\n")
+    assert not re.search(r"[^\n -~]", out)
+    assert listing(tmp_path) == {"run.jsonl"}
+
+
+# -- its log -----------------------------------------------------------------------------------------------------------
+
+
+def as_logged(lines):
+    """What a replay has in common with what it repeats: a value that was chosen may count elsewhere."""
+    steps = [line for line in lines if line["event"] == "step"]
+    return [(step["path"], step["operation"], step["actor"], step["jiffies"], step["changed"]) for step in steps]
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_the_log_is_of_the_first_run_that_broke_and_replays(command, tmp_path, runtime):
+    """Every step up to the one that broke it and none after; the simulator takes the same ones."""
+    said = command(
+        "run", STORY, "--runtime", runtime, "--duration", 1, "--jitter", 0.5, "--log", "soak.jsonl", "--json"
+    )
+    assert said.code == cli.BUG
+    assert listing(tmp_path) == {"soak.jsonl"}
+    lines = [json.loads(row) for row in (tmp_path / "soak.jsonl").read_text().splitlines()]
+    head, end = lines[0], lines[-1]
+    assert (head["event"], head["runtime"], end["event"], end["ending"]) == ("run", runtime, "end", "bug")
+    assert end["signature"] in [finding["signature"] for finding in said.document["findings"]]
+    logged = as_logged(lines)
+    decisions = [Decision(*one[:3]) for one in logged]
+    if end["broke"] is not None:
+        decisions.append(Decision(end["broke"]["path"], end["broke"]["operation"], end["broke"]["actor"]))
+    again = Observed()
+    execution = replay(find(STORY).bind(), decisions, observer=again)
+    assert signature(execution.outcome) == end["signature"]
+    assert as_logged(again.lines) == logged
+
+
+class Observed:
+    def __init__(self):
+        self.fields, self.lines = StepFields(), []
+        self.about_to_change = self.fields.about_to_change
+
+    def __call__(self, step):
+        self.lines.append({"event": "step", **msgspec.to_builtins(self.fields.of(step))})
+
+
+def test_while_nothing_breaks_the_log_is_of_the_last_run(command, tmp_path):
+    """Whole, with its end; and one that is interrupted leaves that of the run before."""
+    said = command(
+        "run", STORY, "--lifecycle", "repaired", "--runtime", "asyncio", "--duration", 0.3, "--log", "run.jsonl"
+    )
+    assert said.code == cli.FINE
+    head, *steps, end = [json.loads(row) for row in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert (head["event"], end["event"], end["ending"]) == ("run", "end", "done")
+    assert [step["step"] for step in steps] == list(range(end["deliveries"]))
+    assert listing(tmp_path) == {"run.jsonl"}
+
+
+def test_steps_that_turn_out_not_to_count_are_not_in_the_log(command, write, tmp_path):
+    """A path raises as of its last step; what others did before its task got to run is no part of the run."""
+    write(
+        """
+@scenario(title="whoever is first gives up, the others go on")
+async def story(machine: Machine) -> None:
+    async def one():
+        await machine.slab_mutex.lock()
+        await machine.slab_mutex.unlock()
+        raise LookupError("gone")
+
+    await parallel(*(one() for _ in range(8)))
+""",
+        head="from slabactors.actors import parallel\n" + HEAD,
+    )
+    command("run", "story.py", "--runtime", "trio", "--jitter", 0, "--log", "run.jsonl")
+    *lines, end = [json.loads(row) for row in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert end["signature"].startswith("exception: LookupError")
+    steps = [line for line in lines if line["event"] == "step"]
+    assert [step["operation"] for step in steps] == ["lock", "unlock"]
+    assert end["deliveries"] == 2
+    observed = []
+    live = anyio.run(
+        partial(find(str(tmp_path / "story.py")).bind().execute_live, observer=observed.append), backend="trio"
+    )
+    assert len(observed) > live.steps, "this run had no step to take back; the test has tested nothing"
+
+
 # -- meanwhile ---------------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +327,6 @@ def test_on_a_terminal_the_statistics_go_away_in_the_end(monkeypatch):
         (["--duration", 1], ["--duration is for live runs", "--runtime asyncio"]),
         (["--runtime", "asyncio", "--duration", 0], ["--duration is in seconds and must be more than 0"]),
         (["--runtime", "asyncio", "--duration", "inf"], ["--duration is in seconds"]),
-        (["--runtime", "asyncio", "--duration", 1, "--log", "run.jsonl"], ["are of one run", "--save DIR"]),
         (["--runtime", "asyncio", "--duration", 1, "--slabinfo", "slabinfo"], ["are of one run"]),
         (["--save", "kept"], ["--save goes with --duration only", "slabactors explore"]),
         (["--runtime", "asyncio", "--duration", 1, "--save", "/dev/null/kept"], ["cannot write findings"]),

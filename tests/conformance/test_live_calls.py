@@ -1,7 +1,7 @@
 """A machine that foreign tasks talk to is a simulated one: the same calls, by its schedule, are the same steps.
 
-Compared are keys of paths, operations, actors, arguments, replies, virtual time and what each step changed, and how the
-run ended.  Who calls what and when is drawn at random; some of it breaks the founding patch.
+Compared are keys of paths, operations, actors, arguments, replies, virtual time, what each step comes after and what it
+changed, and how the run ended.  Who calls what and when is drawn at random; some of it breaks the founding patch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-import slabactors.live
 from slabactors.actors import choose, sleep
 from slabactors.errors import KernelBug
 from slabactors.explore.finding import signature
@@ -22,7 +21,6 @@ from slabactors.explore.replay import replay
 from slabactors.live import Failed, LiveMachine, live_machine
 from slabactors.mm.memcontrol import mem_cgroup_create, mem_cgroup_rmdir
 from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_shrink
-from slabactors.runtime.served import ServedRuntime
 from tests.conformance.test_live_equals_simulated import Rows
 
 
@@ -71,12 +69,12 @@ async def program(random: Random, machines: list[LiveMachine], **options) -> Non
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("lifecycle", ["repaired", "v5", "pre-patch"])
-def test_what_foreign_tasks_have_called_replays_step_for_step(backend, lifecycle, monkeypatch):
+def test_what_foreign_tasks_have_called_replays_step_for_step(backend, lifecycle):
     endings: Counter[str] = Counter()
     for seed in range(12):
         live, machines = Rows(), []
-        monkeypatch.setattr(slabactors.live, "ServedRuntime", partial(ServedRuntime, observer=live))
-        go = partial(program, Random(seed), machines, lifecycle=lifecycle, seed=seed, jitter=0.4, time_scale=50_000)
+        options = {"lifecycle": lifecycle, "seed": seed, "jitter": 0.4, "time_scale": 50_000, "observer": live}
+        go = partial(program, Random(seed), machines, **options)
         bug = "none"
         try:
             anyio.run(go, backend=backend)
@@ -86,10 +84,9 @@ def test_what_foreign_tasks_have_called_replays_step_for_step(backend, lifecycle
         simulated = Rows()
         again = replay(machine.program(), machine.decisions(), observer=simulated)
         made = sum(decision.value is None for decision in machine.decisions())
-        rows = [row[:-2] + row[-1:] for row in live.rows]
         # The step that breaks a run is shown to no observer; that of the live run may have seen more, which is no part.
-        wanted = [row[:-2] + row[-1:] for row in simulated.rows]
-        assert rows[: len(wanted)] == wanted, f"seed {seed}"
+        wanted = simulated.rows
+        assert live.rows[: len(wanted)] == wanted, f"seed {seed}"
         assert made - 1 <= len(wanted) <= made, f"seed {seed}"
         assert bug == ("none" if again.outcome.bug is None else signature(again.outcome)), f"seed {seed}"
         endings[bug.partition(":")[0]] += 1

@@ -10,6 +10,8 @@ What a block is, the fence says:
   stands for anything, blanks are all alike, and a command that does not end with 0 says so: ``# exit 1``.  With the
   mark ``numbers="any"`` one number is as good as another: the page shows what a run printed, and the next one is as
   fast as it is.
+- ``yaml``: a workflow of a CI server.  Its ``run:`` lines are run as those of a console block whose commands
+  end with 0; ``${{ ... }}`` is one of `EXPRESSIONS`.
 - ``diff edit="FILE"``: done to a file that is there: the lines with ``-`` become those with ``+``.
 - ``text``: shown, and nothing more.
 """
@@ -27,6 +29,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from tests.docs.pages import PAGES, ROOT, Block, blocks, headings, links, page_id, slug
 
@@ -46,7 +49,15 @@ NOT_RUN = {
     "unshare": "needs a kernel that lets it, and procps",
 }
 """Commands that a page may show without their being run, and why."""
-MARKS = {"python": {"title", "append", "source"}, "text": {"title"}, "console": {"numbers"}, "diff": {"edit"}}
+EXPRESSIONS = {"github.run_number": "17", "env.SEARCH_SECONDS": "2"}
+"""What a CI server would put in the place of these."""
+MARKS = {
+    "python": {"title", "append", "source"},
+    "text": {"title"},
+    "console": {"numbers"},
+    "diff": {"edit"},
+    "yaml": set(),
+}
 SECONDS_MAX = 60
 
 
@@ -73,6 +84,21 @@ def run_console(block: Block, where: Path, at: str) -> None:
         any_number = block.marks.get("numbers") == "any"
         if expected.strip() and not matches(expected, done.stdout, any_number=any_number):
             pytest.fail(f"{place}\nthe page has\n{expected}\nthe command printed\n{done.stdout}")
+
+
+def run_workflow(block: Block, where: Path, at: str) -> None:
+    for name, job in yaml.safe_load(block.text)["jobs"].items():
+        scripts = [step["run"] for step in job["steps"] if "run" in step]
+        assert scripts, f"{at}: the job {name} runs nothing"
+        for script in scripts:
+            lines = re.sub(r"\\\n\s*", "", re.sub(r"\${{ *(.*?) *}}", value_of, script)).splitlines()
+            text = "".join(f"$ {line}\n" for line in lines)
+            run_console(Block("console", {}, text, block.line), where, at)
+
+
+def value_of(expression: re.Match[str]) -> str:
+    assert expression[1] in EXPRESSIONS, f"{expression[0]} has no value here; see EXPRESSIONS"
+    return EXPRESSIONS[expression[1]]
 
 
 def expand(word: str, where: Path) -> list[str]:
@@ -161,6 +187,8 @@ def test_every_block_does_what_the_page_says(page, place):
             exec(compile(block.text, at, "exec"), namespace)
         elif block.language == "console":
             run_console(block, place, page_id(page))
+        elif block.language == "yaml":
+            run_workflow(block, place, at)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
@@ -215,6 +243,28 @@ def test_a_wrong_exit_code_and_a_wrong_output_are_noticed(tmp_path):
     run_console(block("$ python hello.py\nhello 12,000 world\n", numbers="any"), tmp_path, "page")
     with pytest.raises(pytest.fail.Exception, match="the page has"):
         run_console(block("$ python hello.py\nbye ...\n"), tmp_path, "page")
+
+
+WORKFLOW = "jobs: {search: {steps: [{uses: a}, {run: %s}]}}\n"
+
+
+def workflow(script: str) -> Block:
+    return Block("yaml", {}, WORKFLOW % script, 1)
+
+
+def test_what_a_workflow_runs_is_run_with_values_for_its_expressions(tmp_path):
+    (tmp_path / "seed.py").write_text("import sys, pathlib; pathlib.Path('seen').write_text(' '.join(sys.argv[1:]))\n")
+    run_workflow(workflow('"python seed.py \\\\\\n  --seed ${{ github.run_number }}"'), tmp_path, "page")
+    assert (tmp_path / "seen").read_text() == "--seed 17"
+
+
+def test_a_workflow_that_fails_or_runs_nothing_or_has_an_unknown_expression_is_noticed(tmp_path):
+    with pytest.raises(AssertionError, match="ended with 2, not 0"):
+        run_workflow(workflow("python gone.py"), tmp_path, "page")
+    with pytest.raises(AssertionError, match=r"github.actor }} has no value here"):
+        run_workflow(workflow('"python ${{ github.actor }}"'), tmp_path, "page")
+    with pytest.raises(AssertionError, match="the job search runs nothing"):
+        run_workflow(Block("yaml", {}, "jobs: {search: {steps: [{uses: a}]}}\n", 1), tmp_path, "page")
 
 
 def test_an_edit_changes_the_lines_it_shows_and_notices_others(tmp_path):

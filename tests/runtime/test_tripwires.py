@@ -57,6 +57,13 @@ class Caller(Actor):
     def guarded_by_it(self) -> None:
         """``wait_event``."""
 
+    def _calls_for(self, _: str) -> bool:
+        return self._calls()
+
+    @operation(guard=_calls_for)
+    def guarded_with(self, who: str) -> None:
+        """``wait_event``, for somebody."""
+
 
 OFFENCES = [
     ("time.time()", lambda: time.time()),
@@ -130,7 +137,14 @@ def in_guard(call) -> SmallProgram:
     return SmallProgram(story)
 
 
-@pytest.mark.parametrize("make", [in_operation, in_path, in_guard])
+def in_guard_with_arguments(call) -> SmallProgram:
+    async def story(world: World) -> None:
+        await Caller(call).guarded_with("somebody")
+
+    return SmallProgram(story)
+
+
+@pytest.mark.parametrize("make", [in_operation, in_path, in_guard, in_guard_with_arguments])
 @pytest.mark.parametrize(("what", "call"), OFFENCES)
 def test_an_offence_ends_the_run_with_its_line_and_what_to_use_instead(what, call, make):
     """The line is the one that calls, also where the library is called through others of its functions."""

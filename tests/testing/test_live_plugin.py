@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 
 import pytest
 
+from slabactors import cli
+from tests.cli.conftest import PROGRAM
 from tests.testing.test_plugin import BROKEN, SUITE, _installed
 
 pytest_plugins = ["pytester"]
@@ -220,6 +224,178 @@ async def test_live(machine):
     result = suite(text, "--strict-markers", without=("asyncio", "trio"))
     result.assert_outcomes(passed=3)
     assert "@pytest.mark.machine(lifecycle=, seed=" in suite("", "--markers").stdout.str()
+
+
+# -- replaying a failure -----------------------------------------------------------------------------------------------
+
+FAILS = """
+import anyio
+import pytest
+
+from slabactors.mm.slab_common import kmem_cache_alloc, kmem_cache_create, kmem_cache_free
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def pair(cpu, cache, note=None):
+    return [await kmem_cache_alloc(cpu, cache), await kmem_cache_alloc(cpu, cache)]
+
+
+async def two(m, note=None):
+    dentry = await m.call(kmem_cache_create(m.cpus[0], "dentry", 192))
+    return await m.call(pair(m.cpus[0], dentry, note))
+"""
+
+
+def sections(result):
+    """What the plugin says about each failed test."""
+    parts = re.split(r"^_{5,} (test_\w+) _{5,}$", result.stdout.str(), flags=re.MULTILINE)
+    return {
+        name: part.partition("- slabactors -")[2].partition("\n")[2]
+        for name, part in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+@pytest.fixture
+def replay_line(pytester):
+    """Type the line that a section says, and give what the command says and its exit code."""
+
+    def run(section):
+        [line] = re.findall(r"again: slabactors (replay .*)", section)
+        done = pytester.run(*PROGRAM, *shlex.split(line))
+        return done.stdout.str(), done.ret
+
+    return run
+
+
+def test_a_bug_that_a_test_has_found_live_replays_from_the_line_it_says(suite, replay_line):
+    """What was called is in the file, functions of the test among it; pytest is not needed to see it again."""
+    text = (
+        FAILS
+        + """
+async def test_freed_twice(machine):
+    async def free_all(objects, *, cpu):
+        for obj in objects:
+            await kmem_cache_free(cpu, obj)
+
+    async with machine as m:
+        objects = await two(m)
+        await m.settle()
+        await m.call(free_all(objects, cpu=m.cpus[1]))
+        await m.call(free_all(objects[1:], cpu=m.cpus[0]))
+"""
+    )
+    section = sections(suite(text, without=("asyncio", "trio")))["test_freed_twice"]
+    assert section.startswith("double-free: double free of an object by free_all\n")
+    out, code = replay_line(section)
+    assert code == cli.BUG
+    assert out.startswith("test_suite.py::test_freed_twice under v5: reproduced in ")
+    assert "double-free: double free of an object by free_all\n" in out
+
+
+@pytest.mark.parametrize("where", ["in the block", "after the block", "in a task group"])
+def test_what_a_test_asserts_of_a_sound_machine_replays_up_to_there(suite, replay_line, pytester, where):
+    """The run ends where the test has failed; the log of the replay says where it had waited for rest."""
+    body = {
+        "in the block": "        assert first is second",
+        "after the block": "    assert first is second",
+        "in a task group": """\
+        async def look():
+            assert first is second
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(look)""",
+    }[where]
+    text = (
+        FAILS
+        + f"""
+async def test_same(machine):
+    async with machine as m:
+        first, second = await two(m)
+        await m.settle()
+{body}
+"""
+    )
+    result = suite(text, without=("asyncio", "trio"))
+    assert "assert slab0[20] is slab0[19]" in result.stdout.str()
+    section = sections(result)["test_same"]
+    line = next(number for number, row in enumerate(text.strip().splitlines(), 1) if "assert first" in row)
+    assert section.startswith(f"main raised AssertionError at test_suite.py:{line}: ")
+    out, code = replay_line(section.replace("replay ", "replay --log run.jsonl "))
+    assert code == cli.BUG
+    assert f"exception: AssertionError at test_suite.py:{line} by main" in out
+    steps = [json.loads(row) for row in (pytester.path / "run.jsonl").read_text().splitlines()][1:-1]
+    assert [step["operation"] for step in steps if step["path"] == "main.2"] == ["call", "call", "settle", "settled"]
+
+
+def test_what_cannot_be_replayed_is_said_with_the_reason(suite, pytester):
+    """An object of the test's own as an argument, or a path that awaits the event loop."""
+    text = (
+        FAILS
+        + """
+async def test_own_object(machine):
+    async with machine as m:
+        first, _ = await two(m, object())
+        await m.call(kmem_cache_free(m.cpus[0], first))
+        await m.call(kmem_cache_free(m.cpus[0], first))
+
+
+async def test_own_object_of_a_sound_machine(machine):
+    async with machine as m:
+        first, second = await two(m, object())
+        assert first is second
+
+
+async def test_event_loop(machine):
+    async with machine as m:
+        await m.call(anyio.sleep(0))
+        assert not m
+
+
+async def test_that_has_called_nothing(machine):
+    async with machine as m:
+        assert not m.cpus
+"""
+    )
+    said = sections(suite(text, without=("asyncio", "trio")))
+    reason = "<object object at 0x"
+    assert "it cannot be replayed elsewhere: <object object at 0x" in said["test_own_object"]
+    assert "double-free" in said["test_own_object"]
+    assert said["test_own_object_of_a_sound_machine"].startswith(f"The live machine's run cannot be replayed: {reason}")
+    assert said["test_event_loop"].startswith(
+        "The live machine's run cannot be replayed: a path has awaited something of the event loop"
+    )
+    assert not said["test_that_has_called_nothing"]
+    assert not list((pytester.path / ".pytest_cache" / "d").glob("slabactors/*.json"))
+
+
+def test_a_file_says_so_when_the_test_has_changed(suite, replay_line, pytester):
+    """A function that is gone is named; nothing else is run in its place."""
+    text = (
+        FAILS
+        + """
+async def test_same(machine):
+    async with machine as m:
+        first, second = await two(m)
+        assert first is second
+"""
+    )
+    section = sections(suite(text, without=("asyncio", "trio")))["test_same"]
+    file = pytester.path / "test_suite.py"
+    file.write_text(file.read_text().replace("pair(", "couple("))
+    [line] = re.findall(r"again: slabactors (replay .*)", section)
+    done = pytester.run(*PROGRAM, *shlex.split(line))
+    assert done.ret == cli.MISTAKE
+    assert "there is no pair in test_suite.py" in done.stderr.str()
+    file.write_text("raise RuntimeError('no more')")
+    done = pytester.run(*PROGRAM, *shlex.split(line))
+    assert done.ret == cli.MISTAKE
+    assert "test_suite.py cannot be imported: RuntimeError: no more" in done.stderr.str()
 
 
 # -- on several processes ----------------------------------------------------------------------------------------------
