@@ -54,6 +54,9 @@ Story = Callable[..., Coroutine[Any, Any, None]]
 FILE_MODULE: Final = "slabactors_file_"
 """How the modules that scenario and lifecycle files are imported as are called, before a digest of the path."""
 
+STEPS_MAX: Final = 20_000
+"""Bound on the steps of a run, of a scenario that does not ask for more."""
+
 MACHINE_BOUNDS = (
     ("cpus", 1, 64),
     ("deferrable_slip", 0, 1 << 30),
@@ -180,7 +183,7 @@ class Scenario:
     lifecycle: str
     time: TimePolicy
     early_firings_max: int
-    steps_max: int = 20_000
+    steps_max: int = STEPS_MAX
 
     @property
     def story(self) -> str:
@@ -484,6 +487,7 @@ class BoundScenario:
             jitter=jitter,
             jiffies_per_second=HZ * time_scale,
             settle_jiffies=SETTLE_JIFFIES,
+            steps_max=self.scenario.steps_max,
             observer=observer,
             autojump=False,
         )
@@ -562,6 +566,7 @@ def scenario(
     lifecycle: str = "v5",
     time: TimePolicy | str = TimePolicy.ADVERSARIAL,
     early_firings_max: int = 3,
+    steps_max: int = STEPS_MAX,
     **machine: Any,
 ) -> Callable[[Story], Scenario]:
     """Make an ``async def story(machine, *, knob=default ...)`` a scenario.
@@ -571,6 +576,7 @@ def scenario(
         lifecycle: the generation it is about.
         time: when timers may fire; adversarial unless the story is about delays.
         early_firings_max: how many timers may fire while something else could still run.
+        steps_max: bound on the steps of a run, simulated or live.
         machine: fields of `MachineConfig`.
     """
 
@@ -597,6 +603,7 @@ def scenario(
             lifecycle=lifecycle,
             time=TimePolicy(time),
             early_firings_max=early_firings_max,
+            steps_max=steps_max,
         )
 
     return decorate

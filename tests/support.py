@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, Final
 
 from slabactors.errors import Kind
 from slabactors.explore.footprints import FootprintCheck, FootprintError
@@ -14,6 +14,16 @@ from slabactors.machine import SETTLE_JIFFIES, Machine, MachineConfig
 from slabactors.runtime.simulated import SimPath, Simulation, Strategy
 from slabactors.runtime.step import Outcome, Step, TimePolicy
 from slabactors.testing import program_of
+
+SMALLER: Final[dict[str, dict[str, Any]]] = {
+    "containers/come-and-go": {"containers": 2, "minutes": 2, "objects": 4, "roots": 2},
+}
+"""Settings of shipped scenarios that are too long for hundreds of runs as they are shipped, or to be shrunk."""
+
+
+def smaller(scenario: str) -> list[str]:
+    """The same as words of a command line."""
+    return [word for name, value in SMALLER.get(scenario, {}).items() for word in ("--set", f"{name}={value}")]
 
 
 class Oldest:

@@ -13,6 +13,7 @@ from slabactors.lifecycle import LIFECYCLES
 from slabactors.machine import Machine, MachineConfig
 from slabactors.runtime.step import Ending, TimePolicy
 from slabactors.scenario import find, load_file, scenario, shipped
+from tests.support import smaller
 
 HEAD = "from slabactors.scenario import scenario\n\n\n"
 
@@ -167,6 +168,7 @@ def test_shipped_scenarios_are_named_after_their_files():
         "dead-cache/creation-races-rmdir",
         "dead-cache/root-destroyed",
         "dead-cache/reaper",
+        "containers/come-and-go",
     }
     for name, path in names.items():
         story = find(name)
@@ -181,7 +183,7 @@ def test_shipped_scenarios_are_named_after_their_files():
 def test_a_shipped_scenario_runs_by_itself(name, monkeypatch, capsys):
     """``python FILE --runs 5`` explores it, and ends with a code that says what it found."""
     path = shipped()[name]
-    monkeypatch.setattr(sys, "argv", [str(path), "--runs", "5", "--json"])
+    monkeypatch.setattr(sys, "argv", [str(path), "--runs", "5", "--json", *smaller(name)])
     with pytest.raises(SystemExit) as leaving:
         runpy.run_path(str(path), run_name="__main__")
     assert leaving.value.code in (0, 1)

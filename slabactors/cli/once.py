@@ -19,8 +19,9 @@ from slabactors.explore.program import Execution
 from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.machine import Machine
+from slabactors.report.dead_caches import DeadCaches, DeadCachesWatch, facts_of, summary
 from slabactors.report.words import counted
-from slabactors.runtime.step import Ending, Outcome, TimePolicy
+from slabactors.runtime.step import Ending, Observer, Outcome, Step, TimePolicy
 from slabactors.runtime.tripwires import tripwires
 from slabactors.scenario import BoundScenario, LiveExecution, find
 from slabactors.trace.log import RunLog, broke_at
@@ -161,24 +162,39 @@ def run_once(
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
     facts = facts_of(program, live)
     with surfaces(show, program.config.allocator) as write_surfaces:
+        watch = DeadCachesWatch()
         if log is None:
-            execution = _execute(program, live, None)
+            execution = _execute(program, live, watch)
         else:
             with logged(log) as sink:
                 sink.run(**facts)
-                execution = _execute(program, live, sink)
+                execution = _execute(program, live, _Both(sink, watch))
                 write_end(sink, execution.outcome, execution.world)
         # What was found is said even when the rest cannot be kept: a live run cannot be had again.
-        code = report(execution.outcome, execution.world, facts, json=json)
+        code = report(execution.outcome, execution.world, facts, json=json, dead=watch.seen(execution.outcome))
         write_surfaces(execution.world)
     return code
 
 
-def _execute(program: BoundScenario, live: LiveOptions, sink: RunLog | None) -> Execution | LiveExecution:
+class _Both:
+    """Observes a run for its log and for its summary."""
+
+    def __init__(self, log: RunLog, watch: DeadCachesWatch) -> None:
+        self.about_to_change = log.about_to_change
+        self._log = log
+        self._watch = watch
+
+    def __call__(self, step: Step) -> None:
+        """A step."""
+        self._log(step)
+        self._watch(step)
+
+
+def _execute(program: BoundScenario, live: LiveOptions, observer: Observer) -> Execution | LiveExecution:
     if live.runtime == "sim":
         # One run is for seeing what happens and how long it takes: timers keep to their times, as they do live.
         with tripwires():
-            return program.execute(RandomWalk(f"{live.seed}/0"), observer=sink, time=TimePolicy.QUIESCENT)
+            return program.execute(RandomWalk(f"{live.seed}/0"), observer=observer, time=TimePolicy.QUIESCENT)
     from slabactors.cli.live import run_live
 
     execution = run_live(
@@ -187,15 +203,23 @@ def _execute(program: BoundScenario, live: LiveOptions, sink: RunLog | None) -> 
         backend=live.runtime,
         time_scale=live.time_scale,
         jitter=live.jitter,
-        observer=sink,
+        observer=observer,
     )
     if sink is not None:
         sink.keep(execution.steps)
     return execution
 
 
-def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool) -> int:
-    """Print what became of a run, and give the exit code that says so."""
+def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool, dead: DeadCaches) -> int:
+    """Print what became of a run, and give the exit code that says so.
+
+    Args:
+        outcome: how it ended.
+        machine: as it is at the end.
+        facts: what was run.
+        json: print one JSON document.
+        dead: its dead caches; several of them are added up for a person, too.
+    """
     bug = outcome.bug
     caches = caches_of(machine)
     if json:
@@ -208,6 +232,7 @@ def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: b
                 "work_runs": machine.system_wq.executed,
                 "pages": machine.page_alloc.pages - machine.page_alloc.free,
                 "caches": caches,
+                "dead_caches": facts_of(dead),
                 "finding": None
                 if bug is None
                 else {"signature": signature(outcome), "kind": bug.kind.value, "message": bug.message},
@@ -221,6 +246,9 @@ def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: b
         )
         for row in caches:
             say(f"  {row['cache']:<24} {_fate(row)}")
+        if len(dead.dead) > 1:
+            for line in summary(dead).splitlines():
+                say(f"  {line}")
         if bug is not None:
             say(f"  {signature(outcome)}")
             say(f"  {bug.message}")

@@ -10,6 +10,7 @@ import trio
 
 from slabactors.explore.replay import replay
 from slabactors.scenario import BoundScenario, LiveExecution, find, shipped
+from tests.support import SMALLER
 
 SEEDS = 8
 
@@ -43,7 +44,7 @@ async def live_alone(program: BoundScenario, seed: int, backend: str) -> LiveExe
 @pytest.mark.parametrize("scenario", sorted(shipped()))
 def test_a_shipped_story_runs_live_and_replays(scenario: str, lifecycle: str, backend: str) -> None:
     """Under the repaired protocol it ends clean; whatever it does under v5, the simulator does step for step."""
-    program = find(scenario).bind(lifecycle_name=lifecycle)
+    program = find(scenario).bind(lifecycle_name=lifecycle, settings=SMALLER.get(scenario, {}))
     for seed in range(SEEDS):
         live = anyio.run(live_alone, program, seed, backend, backend=backend)
         if lifecycle == "repaired":

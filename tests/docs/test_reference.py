@@ -117,7 +117,7 @@ def test_the_exit_codes_are_those_of_the_command_line():
 
 def test_every_shipped_scenario_has_its_section_with_its_knobs():
     page = REFERENCE / "scenarios.md"
-    assert {one for one in headings(page) if one.startswith("dead-cache/")} == set(shipped())
+    assert {one for one in headings(page) if one.startswith(("dead-cache/", "containers/"))} == set(shipped())
     for name in shipped():
         wanted = {knob.name: str(knob.default) for knob in find(name).parameters.values()}
         listed = {bare(row[0]): row[1] for table in tables(page) if table.heading == name for row in table.rows}
@@ -148,13 +148,17 @@ def matrix() -> dict[tuple[str, str], set[str]]:
     }
 
 
+SEARCHED = [name for name in shipped() if name.startswith("dead-cache/")]
+"""The others are too long for thousands of executions."""
+
+
 def test_the_table_of_findings_has_every_pair_and_only_kinds_that_there_are():
     cells = matrix()
-    assert set(cells) == {(name, story.partition("/")[2]) for name in LIFECYCLES for story in shipped()}
+    assert set(cells) == {(name, story.partition("/")[2]) for name in LIFECYCLES for story in SEARCHED}
     assert set().union(*cells.values()) <= {kind.value for kind in Kind}
 
 
-@pytest.mark.parametrize("story", shipped())
+@pytest.mark.parametrize("story", SEARCHED)
 def test_a_short_search_finds_nothing_that_the_table_does_not_have(story):
     for name in LIFECYCLES:
         program = find(story).bind(lifecycle_name=name)
@@ -226,7 +230,8 @@ def test_every_strategy_is_listed():
 
 
 def test_every_story_has_its_row_in_what_is_verified():
-    listed = [f"dead-cache/{bare(row[0])}" for row in rows(REFERENCE / "lifecycles.md", "Verified")]
+    named = [bare(row[0]) for row in rows(REFERENCE / "lifecycles.md", "Verified")]
+    listed = [name if "/" in name else f"dead-cache/{name}" for name in named]
     assert sorted(listed) == sorted(shipped())
 
 

@@ -16,13 +16,14 @@ SCRIPT = """\
 import contextlib, io, json, sys
 from slabactors import cli
 from slabactors.scenario import shipped
+from tests.support import smaller
 
 for name in shipped():
     log = f"{sys.argv[1]}/{name.replace('/', '-')}.jsonl"
     cli.run(["run", name, "--seed", "5", "--log", log])
 for name in shipped():
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        cli.run(["explore", name, "--seed", "5", "--runs", "60", "--json"])
+        cli.run(["explore", name, "--seed", "5", "--runs", "60", "--json", *smaller(name)])
     document = json.loads(out.getvalue())
     del document["seconds"]
     with open(f"{sys.argv[1]}/{name.replace('/', '-')}.json", "w") as file:

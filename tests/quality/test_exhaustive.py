@@ -20,6 +20,7 @@ from slabactors.runtime.guided import GuidedSimulation
 from slabactors.runtime.simulated import Simulation
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import BoundScenario, find, shipped
+from tests.support import SMALLER
 
 RACE = "dead-cache/rmdir-races-last-free"
 
@@ -45,7 +46,7 @@ def test_the_footprints_of_the_machine_are_true(scenario: str) -> None:
     """Whatever is declared independent commutes, in every state that 40 random runs under each lifecycle come to."""
     checked = 0
     for name in LIFECYCLES:
-        program = find(scenario).bind(lifecycle_name=name)
+        program = find(scenario).bind(lifecycle_name=name, settings=SMALLER.get(scenario, {}))
         check = FootprintCheck(RandomWalk(name))
         for _ in range(40):
             checked_run(program, check)
@@ -71,7 +72,8 @@ def test_the_footprints_of_the_machine_are_true_in_states_that_are_drawn(
     story = find(scenario)
     known = {**story.machine_parameters, **story.parameters}
     program = story.bind(
-        lifecycle_name=lifecycle, settings={name: value for name, value in values.items() if name in known}
+        lifecycle_name=lifecycle,
+        settings=SMALLER.get(scenario, {}) | {name: value for name, value in values.items() if name in known},
     )
     checked_run(program, FootprintCheck(strategy(seed)))
 

@@ -62,6 +62,15 @@ def long_log(tmp_path_factory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session", params=["v5", "v3.8"])
+def hour_log(request, tmp_path_factory) -> Path:
+    """The log of an hour with dozens of caches, a thousand paths, and bursts of steps that take no time."""
+    file = tmp_path_factory.mktemp("hour") / f"{request.param}.jsonl"
+    code = typed("run", "containers/come-and-go", "--lifecycle", request.param, "--log", file)
+    assert code == (0 if request.param == "v5" else 1)
+    return file
+
+
 @pytest.fixture(scope="session")
 def page_of(tmp_path_factory):
     """Make the page of a file."""

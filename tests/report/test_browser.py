@@ -6,9 +6,12 @@ the system's (``apt-get install chromium``) or playwright's own (``playwright in
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +317,151 @@ def test_stepping_through_ten_thousand_steps_is_quick(visit, page_of, long_log, 
     times = tab.page.evaluate(STEP_TIMES)
     assert times[len(times) // 2] < STEP_MAX_MILLISECONDS
     assert int(tab.step[1:]) > 6_000
+
+
+# -- an hour with dozens of caches -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hour(visit, page_of, hour_log) -> Tab:
+    """The page of an hour of containers."""
+    return visit(page_of(hour_log))
+
+
+def lane_names(tab: Tab) -> list[str]:
+    """What stands beside the lanes in view."""
+    return list(tab.page.eval_on_selector_all("#lanes text", "texts => texts.map((one) => one.firstChild.data)"))
+
+
+def test_a_thousand_paths_are_shown_by_the_cpu_that_they_run_on(hour):
+    assert hour.page.input_value("#lanes-by") == "cpu"
+    assert hour.page.evaluate("DOC.lanes.length") > 400
+    names = [f"cpu{number}" for number in range(4)] + [f"kworker/{number}" for number in range(4)]
+    assert [name for name in lane_names(hour) if name in names] == names
+    assert hour.page.evaluate("lines.reduce((sum, line) => sum + line.steps.length, 0) === COUNT")
+    assert hour.page.evaluate("lines.every(({ steps }) => steps.every((at, index) => !index || steps[index - 1] < at))")
+    hour.press("l")
+    assert hour.page.input_value("#lanes-by") == "path"
+    assert hour.page.evaluate("lines.length === DOC.lanes.length")
+    hour.press("End")
+    last = hour.page.evaluate("who(COUNT - 1)")
+    assert last in lane_names(hour)
+
+
+def test_shift_and_arrow_stay_on_a_path_where_lanes_are_cpus(hour):
+    hour.page.evaluate("select(OF_LANE.find((lane) => lane.length > 20)[5])")
+    lane = hour.page.evaluate("STEPS.lane[selected]")
+    hour.press("Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowLeft")
+    assert hour.page.evaluate("STEPS.lane[selected]") == lane
+
+
+def test_a_long_run_is_first_shown_over_time_with_round_times(hour):
+    assert hour.page.input_value("#axis") == "time"
+    marks = hour.page.eval_on_selector_all("#canvas text", "texts => texts.map((one) => one.textContent)")
+    assert {"0 min", "10 min", "60 min"} <= set(marks)
+    hour.press("End", *["+"] * 14)
+    marks = hour.page.eval_on_selector_all("#canvas text", "texts => texts.map((one) => one.textContent)")
+    assert any(re.fullmatch(r"3\d\d\d(\.\d+)? s", mark) for mark in marks)
+
+
+def test_the_order_of_steps_says_when_each_burst_was(hour):
+    hour.page.evaluate("select(BURSTS[40])")
+    hour.press("t")
+    assert f"{hour.page.evaluate('secondsOf(STEPS.jiffies[selected])')} s" in hour.text("#canvas")
+    for presses in (["-"] * 3, ["-"] * 3, ["0"]):
+        hour.press(*presses)
+        places = hour.page.eval_on_selector_all(
+            "#canvas > svg > g text",
+            "texts => texts.map((one) => one.getBoundingClientRect()).map((box) => [box.top, box.left, box.right])",
+        )
+        assert len(places) > 2
+        for (row, _, end), (other, begin, _) in pairwise(sorted(places)):
+            assert row != other or end <= begin, "two times lie over each other"
+
+
+def test_arrows_that_nobody_could_tell_apart_are_left_out_and_a_note_says_so(hour):
+    hour.page.evaluate("select(6000)")
+    hour.press("t")
+    assert hour.page.locator("#canvas .arrow").count() > 0
+    assert hour.page.is_hidden("#crowded")
+    hour.press(*["-"] * 6)
+    assert hour.page.locator("#canvas .arrow.faint").count() == 0
+    assert "Zoom in" in hour.text("#crowded")
+    hour.press("0")
+    assert hour.page.is_hidden("#crowded")
+
+
+def rows_of_caches(tab: Tab) -> list[list[str]]:
+    """The cells of the rows that are shown."""
+    return [row.split("\t") for row in tab.page.locator("#caches-table tbody tr:visible").all_inner_texts()]
+
+
+def test_of_dozens_of_caches_those_that_are_there_are_listed(hour):
+    hour.page.evaluate("select(Math.floor(COUNT * 0.8))")
+    hour.press()
+    states = [row[1] for row in rows_of_caches(hour)]
+    assert 5 < len(states) < 65
+    assert set(states) <= {"alive", "dead"} | {hour.page.evaluate(
+        "valueAt(DOC.caches[CACHE_OF.get(STEPS.actor[selected]) ?? 0].series[0], selected) ?? 'not there yet'"
+    )}  # fmt: skip
+    assert hour.text("#caches-count").startswith(f"{len(states)} of 65 shown: ")
+    hour.page.select_option("#caches-show", "dead")
+    dead = rows_of_caches(hour)
+    assert 0 < len(dead) < len(states)
+    hour.page.select_option("#caches-show", "all")
+    assert len(rows_of_caches(hour)) == 65
+    hour.page.fill("#caches-find", "c14 dentry")
+    [[name, *_]] = rows_of_caches(hour)
+    assert re.fullmatch(r"dentry\(\d+:c14\)", name)
+
+
+def test_the_cache_of_the_selected_step_is_listed_whatever_it_is(hour):
+    destroyed = hour.page.evaluate(
+        "STEPS.operation.findLastIndex((op, at) => DOC.texts[op] === 'free' && / *kmem_cache_free/.test(doesOf(at)))"
+    )
+    hour.page.evaluate(f"select({destroyed})")
+    hour.press()
+    [row] = hour.page.locator("#caches-table tr.now").all_inner_texts()
+    assert row.split("\t")[1] == "destroyed"
+    assert hour.page.is_visible("#caches-table tr.now")
+
+
+def test_the_lives_of_caches_say_how_long_each_was_dead_and_which_leaked(hour, hour_log):
+    """As many bars as caches; what is still there is of another colour, and says so in words."""
+    assert hour.page.locator("#lives-picture rect.life").count() == 60
+    leaked = hour.page.locator("#lives-picture rect.leaked").count()
+    assert hour.page.locator("#lives-picture text", has_text="still there").count() == leaked
+    end = json.loads(hour_log.read_text().splitlines()[-1])
+    assert leaked == sum(one["state"] == "dead" for one in end["caches"])
+    assert (leaked > 0) == ("v3.8" in hour_log.name)
+    hour.page.locator("#lives-picture").click(position={"x": 600, "y": 100})
+    assert hour.step != "#0"
+    assert hour.page.get_attribute("#lives-picture .cursor", "x1") != "190.0"
+
+
+def test_curves_have_units_and_over_time_no_width_for_what_takes_none(hour):
+    captions = hour.page.locator("#curves figcaption output").all_inner_texts()
+    assert [one.split(" ")[1].rstrip("s") for one in captions[:3]] == ["page", "cache", "page"]
+    assert hour.page.evaluate(
+        "CURVES.every(({ series }) => lasting(series).every(([at], index, all) => "
+        "!index || all[index - 1][0] < 0 || STEPS.jiffies[all[index - 1][0]] < STEPS.jiffies[at]))"
+    )
+
+
+@pytest.mark.parametrize("width", [1600, 800])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_hour_fits_the_page_too(visit, page_of, hour_log, width, scheme):
+    tab = visit(page_of(hour_log), scheme, width)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    seconds = tab.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
+    assert seconds < OPEN_MAX_SECONDS
+    paper = luminance(tab, "body", "backgroundColor")
+    for selector in (".leaked", ".dying", ".life"):
+        found = tab.page.locator(f"#lives-picture {selector}")
+        if found.count():
+            ink = luminance(tab, f"#lives-picture {selector}", "fill")
+            assert (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) >= 3, selector
+
+
+def test_knobs_of_a_story_are_a_list(hour):
+    assert hour.page.locator("#tale .knobs dt").all_inner_texts()[:3] == ["containers", "roots", "minutes"]

@@ -202,11 +202,13 @@ def _siblings(path: str, other: str) -> bool:
 
 
 def _lanes(steps: Iterable[StepLine]) -> list[dict[str, str]]:
-    """The paths in the order of their first steps."""
-    found: dict[str, str] = {}
+    """The paths in the order of their first steps, with the CPU or thread that each runs on."""
+    found: dict[str, dict[str, str]] = {}
     for step in steps:
-        found.setdefault(step.path, name_of(step.path) if _is_timer(step.path) else step.who)
-    return [{"path": path, "who": who} for path, who in found.items()]
+        if step.path not in found:
+            who = name_of(step.path) if _is_timer(step.path) else step.who
+            found[step.path] = {"path": step.path, "who": who, "runs_on": step.lane}
+    return list(found.values())
 
 
 def _table(table: RaceTable, steps: int) -> dict[str, Any]:

@@ -42,4 +42,16 @@ function ticks(low, high, wanted) {
   return found;
 }
 
+const ROUND_MINUTES = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
+
+/** Round times from one second to another, each with how it is written: in seconds, or in minutes when they are far apart. */
+function timeTicks(low, high, wanted) {
+  const raw = (high - low) / wanted;
+  const step = ROUND_MINUTES.map((minutes) => minutes * 60).find((one) => one >= raw);
+  if (raw <= 30 || step === undefined) return ticks(low, high, wanted).map((tick) => [tick, `${tick} s`]);
+  const found = [];
+  for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) found.push([tick, `${tick / 60} min`]);
+  return found;
+}
+
 const stepLink = (at) => make("button", { type: "button", class: "link", "data-step": at, title: `${who(at)}: ${said(at)}` }, numberOf(at));

@@ -3,12 +3,26 @@
 /** A docstring: its lines run on, but for numbered and indented ones; what is between backquotes is code. */
 function paragraphs(parent, text) {
   for (const block of text.split(/\n\s*\n/)) {
+    if (/^Args:\n/.test(block)) {
+      parent.append(knobsOf(block));
+      continue;
+    }
     for (const lines of block.split(/\n(?=\s*(?:\d+\.|-)\s|\s{4})/)) {
       const paragraph = make("p", { class: /^\s*(\d+\.|-)\s/.test(lines) ? "item" : "" });
       lines.replace(/\s*\n\s*/g, " ").split(/``?/).forEach((part, index) => paragraph.append(index % 2 ? make("code", {}, part) : part));
       parent.append(paragraph);
     }
   }
+}
+
+/** The knobs of a scenario: what an Args section says of each. */
+function knobsOf(block) {
+  const list = make("dl", { class: "knobs" });
+  for (const entry of block.split("\n").slice(1).join("\n").split(/\n(?=\s{1,4}\S)/)) {
+    const [, name, words] = /^\s*(\w+):\s*([^]*)$/.exec(entry) ?? [null, "", entry];
+    list.append(make("dt", {}, make("code", {}, name)), make("dd", {}, words.replace(/\s*\n\s*/g, " ")));
+  }
+  return list;
 }
 
 function more(title, text) {

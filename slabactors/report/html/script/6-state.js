@@ -1,6 +1,7 @@
 // What is the case after the selected step: the step itself, what it changed, the cache it was about, all caches.
 
 let cacheRows = [];
+const CACHES_MANY = 12; // of more caches only those that are there are shown at first
 
 function fact(list, name, ...value) {
   list.append(make("dt", {}, name), make("dd", {}, ...value));
@@ -93,12 +94,35 @@ function setUpCaches() {
     body.append(row);
     return { row, cells, shown: DOC.columns.map(() => undefined) };
   });
+  byId("caches-show").value = DOC.caches.length > CACHES_MANY ? "there" : "all";
+  byId("caches-show").addEventListener("change", drawCaches);
+  byId("caches-find").addEventListener("input", drawCaches);
   if (!DOC.caches.length) body.append(make("tr", {}, make("td", {}, "No step was about a cache.")));
   table.append(body);
 }
 
+/** Which caches are chosen, and how many there are of which kind.  That of the selected step is one unless its name rules it out. */
+function chooseCaches(about) {
+  const show = byId("caches-show").value;
+  const words = byId("caches-find").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const counts = new Map();
+  let chosen = 0;
+  DOC.caches.forEach((cache, index) => {
+    const state = valueAt(cache.series[0], selected) ?? "not there yet";
+    counts.set(state, (counts.get(state) ?? 0) + 1);
+    const fits = show === "all" || state === "dead" || (show === "there" && state === "alive");
+    const name = cache.name.toLowerCase();
+    const hidden = !((fits || index === about) && words.every((word) => name.includes(word)));
+    chosen += hidden ? 0 : 1;
+    if (cacheRows[index].row.hidden !== hidden) cacheRows[index].row.hidden = hidden;
+  });
+  const states = ["alive", "dead", "destroyed", "not there yet"].filter((state) => counts.has(state)).map((state) => `${counts.get(state)} ${state}`);
+  byId("caches-count").textContent = DOC.caches.length ? `${chosen} of ${DOC.caches.length} shown: ${states.join(", ")}` : "";
+}
+
 function drawCaches() {
   const about = selected < 0 ? undefined : CACHE_OF.get(STEPS.actor[selected]);
+  chooseCaches(about);
   DOC.caches.forEach((cache, index) => {
     const { row, cells, shown } = cacheRows[index];
     cache.series.forEach((series, column) => {
@@ -115,7 +139,7 @@ function drawCaches() {
     if (row.classList.contains("destroyed") !== gone) row.classList.toggle("destroyed", gone);
     if (row.classList.contains("now") !== (index === about)) row.classList.toggle("now", index === about);
   });
-  if (about === undefined || printing) return;
+  if (about === undefined || printing || cacheRows[about].row.hidden) return;
   const [box, row] = [byId("caches-scroll"), cacheRows[about].row];
   if (row.offsetTop < box.scrollTop + 34) box.scrollTop = row.offsetTop - 34;
   else if (row.offsetTop + row.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = row.offsetTop + row.offsetHeight - box.clientHeight;

@@ -26,10 +26,25 @@ function setUpCurves() {
 
 const curvePlace = (at, width) => EDGE.left + ((at < 0 ? 0 : placeOf(at) + (byTime ? 0 : 0.5)) / span()) * (width - EDGE.left - EDGE.right);
 
+/** The round times or numbers of steps below a picture. */
+function marksBelow(width, height, placed) {
+  const [unit, origin] = byTime ? [DOC.hz, START] : [1, 0];
+  const [low, high] = [origin / unit, (origin + span() - 1) / unit];
+  const marks = byTime ? timeTicks(low, high, 5) : ticks(low, high, 5).filter((tick) => Number.isInteger(tick) && tick < COUNT).map((tick) => [tick, numberOf(tick)]);
+  return marks.map(([tick, text]) => {
+    const x = placed(tick * unit - origin + (byTime ? 0 : 0.5));
+    return draw("text", { class: "quiet", x: Math.min(x, width - 4), y: height - 6, "text-anchor": x > width - 50 ? "end" : "middle" }, text);
+  });
+}
+
+/** A number with its unit, which is a plural. */
+const withUnit = (value, unit) => `${grouped(value)} ${value === 1 ? unit.replace(/s$/, "") : unit}`;
+
 function drawCurves() {
-  byId("plots-note").textContent = `Added up over all caches, over ${byTime ? "virtual time" : "the order of steps"}; the axis is switched above the timeline (t).`;
-  CURVES.forEach(({ name, unit, series }, index) => {
+  byId("plots-note").textContent = `Added up over all caches, over ${byTime ? "virtual time, as each jiffy left it" : "the order of steps"}; the axis is switched above the timeline (t).`;
+  CURVES.forEach(({ name, unit, series: all }, index) => {
     const { picture } = figures[index];
+    const series = byTime ? lasting(all) : all;
     const width = Math.max(200, picture.clientWidth);
     const high = Math.max(1, ...series.map(([, value]) => value));
     const grid = ticks(0, high, 3);
@@ -40,12 +55,8 @@ function drawCurves() {
     for (const tick of grid.filter(Number.isInteger)) {
       svg.append(draw("line", { class: "ruler", x1: EDGE.left, x2: width - EDGE.right, y1: Math.round(y(tick)) + 0.5, y2: Math.round(y(tick)) + 0.5 }), draw("text", { class: "quiet", x: EDGE.left - 8, y: y(tick) + 4, "text-anchor": "end" }, grouped(tick)));
     }
-    const [unitX, origin] = byTime ? [DOC.hz, START] : [1, 0];
-    for (const tick of ticks(origin / unitX, (origin + span() - 1) / unitX, 5)) {
-      if (!byTime && (!Number.isInteger(tick) || tick >= COUNT)) continue;
-      const x = EDGE.left + ((tick * unitX - origin + (byTime ? 0 : 0.5)) / span()) * (width - EDGE.left - EDGE.right);
-      svg.append(draw("text", { class: "quiet", x, y: TALL - 6, "text-anchor": x > width - 50 ? "end" : "middle" }, byTime ? `${tick} s` : numberOf(tick)));
-    }
+    svg.append(...marksBelow(width, TALL, (origin) => EDGE.left + (origin / span()) * (width - EDGE.left - EDGE.right)));
+    if (series.every(([, value]) => value === 0)) svg.append(draw("text", { class: "quiet", x: width / 2, y: TALL / 2, "text-anchor": "middle" }, "comes and goes within single jiffies"));
     svg.append(draw("path", { class: "curve", d: curveOf(series, width, y) }));
     svg.append(draw("line", { class: "cursor", y1: EDGE.top, y2: TALL - EDGE.bottom }), draw("circle", { class: "dot", r: 3 }));
     picture.replaceChildren(svg);
@@ -53,6 +64,17 @@ function drawCurves() {
     figures[index].width = width;
   });
   markCurves();
+}
+
+/** What a series has when each jiffy is over: what comes and goes within one has no width over virtual time. */
+function lasting(series) {
+  const kept = [];
+  for (const point of series) {
+    const last = kept.at(-1);
+    if (last && last[0] >= 0 && STEPS.jiffies[last[0]] === STEPS.jiffies[point[0]]) kept.pop();
+    kept.push(point);
+  }
+  return kept;
 }
 
 /** A line of steps; where there are more of them than pixels, what is lowest and highest in each. */
@@ -84,12 +106,13 @@ function curveOf(series, width, y) {
 }
 
 function markCurves() {
-  CURVES.forEach(({ series }, index) => {
+  markLives();
+  CURVES.forEach(({ series, unit }, index) => {
     const { picture, value, y, width } = figures[index];
     const svg = picture.firstChild;
     if (!svg) return;
     const now = valueAt(series, selected) ?? 0;
-    value.textContent = `${grouped(now)}${selected >= 0 ? ` after ${numberOf(selected)}` : ""}`;
+    value.textContent = `${withUnit(now, unit)}${selected >= 0 ? ` after ${numberOf(selected)}` : ""}`;
     const x = curvePlace(selected, width).toFixed(1);
     const [cursor, dot] = [svg.querySelector(".cursor"), svg.querySelector(".dot")];
     cursor.setAttribute("x1", x);

@@ -100,6 +100,7 @@ const KEYS = [
     [["+", "-"], ["+", "-"], "zoom (also Ctrl and the wheel)", [DO.in, DO.out]],
     [["0"], ["0"], "the whole run", [fit]],
     [["t"], ["t"], "order of steps, or virtual time", [switchAxis]],
+    [["l"], ["l"], "a lane for each path, or for each CPU and thread", [() => foldLanes(!folded)]],
     [["d"], ["d"], "colours: as the system has them, light, dark", [switchTheme]],
     [["?"], ["?"], "this list", [() => byId("keys").showModal()]],
   ]],
@@ -200,11 +201,13 @@ function setUp() {
   setUpTimeline();
   setUpCaches();
   setUpCurves();
+  setUpLives();
   setUpKeys();
   drawLegend();
   layOut();
   drawOverview();
   drawCurves();
+  drawLives();
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", (event) => {
     const link = event.target.closest("[data-step]");
@@ -215,6 +218,7 @@ function setUp() {
   byId("filter").addEventListener("input", () => filterSteps(byId("filter").value));
   byId("axis").addEventListener("change", () => setAxis(byId("axis").value === "time"));
   byId("arrows").addEventListener("change", drawTimeline);
+  byId("lanes-by").addEventListener("change", () => foldLanes(byId("lanes-by").value === "cpu"));
   byId("theme").addEventListener("click", switchTheme);
   byId("help").addEventListener("click", () => byId("keys").showModal());
   new ResizeObserver(() => later(redraw)).observe(byId("view"));
@@ -256,12 +260,14 @@ function redraw() {
   drawTimeline();
   drawOverview();
   drawCurves();
+  drawLives();
 }
 
 /** Paper has no scrolling: the list shows what there is. */
 function showAll(on) {
   printing = on;
   drawRows();
+  drawCaches();
 }
 
 setUp();
