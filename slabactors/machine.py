@@ -132,6 +132,10 @@ class Machine:
         self.destroyed: list[tuple[str, int]] = []
         self.dmesg: deque[str] = deque(maxlen=DMESG_LINES_MAX)
 
+    def __repr__(self) -> str:
+        # Without an address, so that a test's failure reads the same in every run.
+        return f"<{type(self).__name__} under {self.lifecycle.name}: cpus={len(self.cpus)}>"
+
     def daemons(self) -> list[Spawn[Any]]:
         """The kernel threads that are there from the start."""
         threads: list[Spawn[Any]] = []

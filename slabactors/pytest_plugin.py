@@ -8,6 +8,7 @@ Loaded with every pytest run where slabactors is installed, so it imports nothin
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import sys
 from collections.abc import Generator
@@ -82,7 +83,11 @@ class Running:
 
     @property
     def directory(self) -> Path | None:
-        """In pytest's cache; None when that is switched off, or Hypothesis draws the workload and keeps what fails."""
+        """In pytest's cache; None when that is switched off, or Hypothesis draws the workload and keeps what fails.
+
+        Raises:
+            OSError: the cache cannot be written to.
+        """
         cache = getattr(self.config, "cache", None)
         hypothesis = sys.modules.get("hypothesis")
         if cache is None or (hypothesis is not None and hypothesis.currently_in_test_context()):
@@ -134,6 +139,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     if testing is None:
         yield
         return
+    # Before the test's clock runs: Hypothesis has a deadline for each of its examples.
+    importlib.import_module("slabactors.searching")
     running = item.stash[RUNNING] = Running(item.config, item.nodeid, item.path)
     testing.current.append(running)
     try:

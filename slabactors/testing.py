@@ -14,27 +14,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
-from slabactors.errors import ReplayDiverged, UsageError
-from slabactors.explore.campaign import Found, SearchResult, search_until_broken
-from slabactors.explore.dpor import Statistics
-from slabactors.explore.fewest import Fewest
-from slabactors.explore.finding import Finding, file_name, load, save
-from slabactors.explore.finding import signature as signature_of
-from slabactors.explore.shrink import replayed
-from slabactors.explore.verify import Verification
-from slabactors.explore.verify import verify as verify_program
-from slabactors.kernel.jiffies import HZ
-from slabactors.report.finding import Report, lines_of, replay_line
-from slabactors.report.shrinking import make_finding, reports_of, shorten_decisions, shorten_record
-from slabactors.report.words import counted
+from slabactors.errors import UsageError
 from slabactors.scenario import BoundScenario, Machine, Scenario, find
 from slabactors.scenario import scenario as make_scenario
-from slabactors.trace.race_table import race_table
+
+if TYPE_CHECKING:
+    from slabactors.report.finding import Report
+
+# What searches and shrinks is imported by the first search, under pytest before the first test: a suite is collected
+# without it.
 
 __all__ = ["Failed", "InterleavedTest", "Searched", "explore", "explore_sync", "interleavings", "verify", "verify_sync"]
 
@@ -79,9 +72,11 @@ class Failed(AssertionError):
         return self._text
 
 
-def text_of(reports: Sequence[Report], again: Callable[[Path], str] = replay_line) -> str:
-    """Some reports for a person; ``again`` says what to type to see a finding's file again."""
-    return "\n\n".join("\n".join(lines_of(report, again)) for report in reports)
+def text_of(reports: Sequence[Report], again: Callable[[Path], str] | None = None) -> str:
+    """Some reports for a person; ``again`` says what to type to see a finding's file again, the command by default."""
+    from slabactors.report.finding import lines_of, replay_line
+
+    return "\n\n".join("\n".join(lines_of(report, again or replay_line)) for report in reports)
 
 
 @dataclass(slots=True)
@@ -107,6 +102,8 @@ class Searched:
     reports: list[Report] = field(default_factory=list)
 
     def __repr__(self) -> str:
+        from slabactors.report.words import counted
+
         bugs = counted(len(self.reports), "distinct bug")
         return f"<{self.verdict}: {bugs} in {counted(self.executions, 'execution')}, {self.seconds:.1f} s>"
 
@@ -130,16 +127,19 @@ class Searched:
         __tracebackhide__ = True
         if self.reports:
             first = self.reports[0]
-            raise Failed(_summary(first, self.executions, self.seed), self.reports, self.text) from _raised(first)
+            raise Failed(summary_of(first, self.executions, self.seed), self.reports, self.text) from raised_by(first)
         if self.verdict == "undetermined":
             raise Failed("undetermined: some executions hit the bound on steps", [], "")
 
 
-def _summary(report: Report, executions: int, seed: int) -> str:
+def summary_of(report: Report, executions: int, seed: int) -> str:
+    """What a search found first, and how, in two lines."""
+    from slabactors.report.words import counted
+
     return f"{report.finding.signature}, in {counted(executions, 'execution')} (seed {seed})\n{report.finding.message}"
 
 
-def _raised(report: Report) -> BaseException | None:
+def raised_by(report: Report) -> BaseException | None:
     """What the story's own code raised, so that a test's assertion is shown as pytest shows them."""
     return report.shrunken.outcome.error
 
@@ -166,81 +166,6 @@ def program_of(
     return replace(story, name=name or story.name).bind(lifecycle_name=lifecycle, settings=settings)
 
 
-@dataclass(frozen=True)
-class _Search:
-    """A search that goes on a little with every turn."""
-
-    program: BoundScenario
-    strategy: str = "portfolio"
-    runs: int | None = 1000
-    seed: int = 0
-    exhaustive: bool = False
-
-    def turns(self) -> Iterator[Searched | None]:
-        """None for every turn but the last, which is the result."""
-        if self.exhaustive:
-            yield from self._verify()
-        else:
-            yield from self._explore()
-
-    def _explore(self) -> Iterator[Searched | None]:
-        program, seed = self.program, self.seed
-        result = SearchResult()
-        for result in search_until_broken(program, strategy=self.strategy, seed=seed, runs=self.runs or 1000):  # noqa: B007
-            yield None
-
-        bugs, shorten = list(result.found.values()), functools.partial(shorten_record, program)
-        reports = yield from _shrunken(
-            reports_of(program, bugs, shorten, Fewest(program), strategy=self.strategy, seed=seed)
-        )
-        yield Searched(result.verdict, result.executions, result.deliveries, result.seconds, False, seed, reports)
-
-    def _verify(self) -> Iterator[Searched | None]:
-        program = self.program
-        result = Verification(Statistics())
-        for result in verify_program(program, search="auto", runs=self.runs):  # noqa: B007 -- the last one counts
-            yield None
-
-        bugs = list(result.found.values())
-        shorten = functools.partial(shorten_decisions, program, time=program.scenario.time)
-        reports = yield from _shrunken(
-            reports_of(program, bugs, shorten, Fewest(program), strategy=result.search, seed=0)
-        )
-        statistics = result.statistics
-        yield Searched(
-            result.verdict,
-            statistics.executions,
-            statistics.deliveries,
-            result.seconds,
-            result.exhaustive,
-            self.seed,
-            reports,
-        )
-
-
-def _shrunken(reports: Iterator[Report]) -> Generator[None, None, list[Report]]:
-    """A turn for each report; all of them."""
-    found = []
-    for report in reports:
-        found.append(report)
-        yield None
-    return found
-
-
-def _finish(search: _Search) -> Searched:
-    return next(result for result in search.turns() if result is not None)
-
-
-async def _finish_async(search: _Search) -> Searched:
-    from anyio.lowlevel import checkpoint
-
-    for result in search.turns():
-        if result is not None:
-            return result
-        await checkpoint()
-    raise AssertionError("a search ends with its result")
-
-
 async def explore(
     story: Story | Scenario | str,
     *,
@@ -260,8 +185,10 @@ async def explore(
         seed: of the search; the same seed gives the same executions.
         settings: knobs of the machine (``cpus=4``) and of the scenario.
     """
+    from slabactors.searching import Search, finish_async
+
     program = program_of(story, lifecycle=lifecycle, **settings)
-    return await _finish_async(_Search(program, strategy, runs, seed))
+    return await finish_async(Search(program, strategy, runs, seed))
 
 
 def explore_sync(
@@ -274,8 +201,10 @@ def explore_sync(
     **settings: Any,
 ) -> Searched:
     """As `explore`, without an event loop."""
+    from slabactors.searching import Search, finish
+
     program = program_of(story, lifecycle=lifecycle, **settings)
-    return _finish(_Search(program, strategy, runs, seed))
+    return finish(Search(program, strategy, runs, seed))
 
 
 async def verify(
@@ -289,15 +218,19 @@ async def verify(
         runs: give up after so many executions.
         settings: knobs of the machine and of the scenario.
     """
+    from slabactors.searching import Search, finish_async
+
     program = program_of(story, lifecycle=lifecycle, **settings)
-    return await _finish_async(_Search(program, runs=runs, exhaustive=True))
+    return await finish_async(Search(program, runs=runs, exhaustive=True))
 
 
 def verify_sync(
     story: Story | Scenario | str, *, lifecycle: str | None = None, runs: int | None = None, **settings: Any
 ) -> Searched:
     """As `verify`, without an event loop."""
-    return _finish(_Search(program_of(story, lifecycle=lifecycle, **settings), runs=runs, exhaustive=True))
+    from slabactors.searching import Search, finish
+
+    return finish(Search(program_of(story, lifecycle=lifecycle, **settings), runs=runs, exhaustive=True))
 
 
 # -- tests -------------------------------------------------------------------------------------------------------------
@@ -327,7 +260,11 @@ class Session(Protocol):
 
     @property
     def directory(self) -> Path | None:
-        """Where the schedules are kept that made tests fail."""
+        """Where the schedules are kept that made tests fail; it is there.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         ...
 
     @property
@@ -440,6 +377,8 @@ def interleavings(
     @functools.wraps(body)
     def test(*arguments: Any, **named: Any) -> None:
         __tracebackhide__ = True
+        from slabactors.searching import Search, live, searched
+
         given = dict(signature.bind(*arguments, **named).arguments)
         generation = given.pop("lifecycle") if several else lifecycle
         runtime = given.pop("runtime") if own["runtime"] else runtimes[0]
@@ -455,10 +394,10 @@ def interleavings(
         )
         wanted = seed if session is None or session.seed is None else session.seed
         if runtime != "sim":
-            _live(program, runtime, wanted)
+            live(program, runtime, wanted, session)
             return
         count = runs if session is None else session.runs(runs)
-        _searched(_Search(program, strategy, None if exhaustive else count, wanted, exhaustive), session)
+        searched(Search(program, strategy, None if exhaustive else count, wanted, exhaustive), session)
 
     del test.__wrapped__  # or runners would see a coroutine function
     test.__signature__ = signature  # type: ignore[attr-defined]
@@ -487,109 +426,3 @@ def _closed(body: Story, given: dict[str, Any]) -> Story:
         [inspect.Parameter("machine", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     )
     return story
-
-
-def _searched(search: _Search, session: Session | None) -> None:
-    """Run what is known to have failed, then search; keep what fails.
-
-    Raises:
-        Failed: it breaks.
-    """
-    __tracebackhide__ = True
-    if session is not None and session.replay is not None:
-        _replay(search.program, session, session.replay)
-        return
-    if session is not None:
-        _known(search.program, session)
-    result = _finish(search)
-    if not result.reports:
-        result.check()
-        return
-    if session is not None and session.directory is not None:
-        for report in result.reports:
-            report.file = session.directory / file_name(report.finding)
-            save(report.finding, report.file)
-    first = result.reports[0]
-    text = result.text if session is None else text_of(result.reports, session.command)
-    raise Failed(_summary(first, result.executions, result.seed), result.reports, text) from _raised(first)
-
-
-def _known(program: BoundScenario, session: Session) -> None:
-    """The schedules that made this test fail before are tried first; those that pass now are forgotten.
-
-    Raises:
-        Failed: one of them still does.
-    """
-    __tracebackhide__ = True
-    if session.directory is None or not session.directory.is_dir():
-        return
-    for file in sorted(session.directory.glob("*.json")):
-        try:
-            finding = load(file)
-        except UsageError:
-            file.unlink(missing_ok=True)
-            continue
-        if (finding.scenario, finding.lifecycle) != (program.scenario.name, program.lifecycle.name):
-            continue
-        report = _again(program, finding, file)
-        if report is None:
-            file.unlink(missing_ok=True)
-            continue
-        _fail_again(report, session)
-
-
-def _replay(program: BoundScenario, session: Session, file: Path) -> None:
-    """Run a finding again.
-
-    Raises:
-        Failed: it breaks as it did.
-        UsageError: it is of another test.
-    """
-    __tracebackhide__ = True
-    finding = load(file)
-    if finding.scenario != program.scenario.name:
-        raise UsageError(f"{file} is of {finding.scenario}, not of {program.scenario.name}.\n  Run that test.")
-    report = _again(program, finding, file)
-    if report is not None:
-        _fail_again(report, session)
-
-
-def _fail_again(report: Report, session: Session) -> None:
-    __tracebackhide__ = True
-    text = text_of([report], session.command)
-    summary = f"{report.finding.signature}, by a schedule that is known\n{report.finding.message}"
-    raise Failed(summary, [report], text) from _raised(report)
-
-
-def _again(program: BoundScenario, finding: Finding, file: Path) -> Report | None:
-    """The report of a finding's run; None when it does not break, or does not fit any more."""
-    starvation = None if finding.starvation is None else round(finding.starvation * HZ)
-    program = program.under(finding.time, starvation)
-    try:
-        again = replayed(program, [choice.decision() for choice in finding.schedule])
-    except ReplayDiverged:
-        return None
-    bug = again.outcome.bug
-    if bug is None:
-        return None
-    again.minimum = finding.preemptions_minimum
-    seen = Found(signature_of(again.outcome), [], finding.execution)
-    fresh = make_finding(program, again, seen, strategy=finding.strategy, seed=finding.seed)
-    return Report(fresh, 1, len(finding.schedule), again, race_table(again.history, bug.about), {}, None, None, file)
-
-
-def _live(program: BoundScenario, backend: str, seed: int) -> None:
-    """One run on an event loop.
-
-    Raises:
-        Failed: it broke; its schedule replays in the simulator.
-    """
-    __tracebackhide__ = True
-    import anyio
-
-    go = functools.partial(program.execute_live, seed=seed, jitter=0.3, time_scale=10_000.0)
-    execution = anyio.run(go, backend=backend)
-    bug = execution.outcome.bug
-    if bug is not None:
-        summary = f"{signature_of(execution.outcome)}, live on {backend}\n{bug.message}"
-        raise Failed(summary, [], bug.message) from execution.outcome.error

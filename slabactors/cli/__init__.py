@@ -14,6 +14,8 @@ from typing import NoReturn
 
 FINE, BUG, MISTAKE, INTERNAL, UNDETERMINED = range(5)
 
+INTERRUPTED = "slabactors: interrupted."
+
 HELP = frozenset({"--help", "-h"})
 
 
@@ -25,7 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 -- for as long as we live
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before a command had begun, or while it told its mistake
+        sys.stderr.write(INTERRUPTED + "\n")
+        code = UNDETERMINED
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -52,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         note(f"slabactors: {mistake}\n  See: slabactors --help, or slabactors COMMAND --help")
         return MISTAKE
     except KeyboardInterrupt:
-        note("slabactors: interrupted.")
+        note(INTERRUPTED)
         return UNDETERMINED
     except Exception as error:
         if os.environ.get("SLABACTORS_TRACEBACK"):

@@ -95,7 +95,7 @@ def _is_log(file: Path) -> bool:
         ) from error
     try:
         facts = json_text.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return file.suffix == ".jsonl"
     return file.suffix == ".jsonl" or (isinstance(facts, dict) and "event" in facts)
 

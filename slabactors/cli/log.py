@@ -15,7 +15,7 @@ import msgspec
 
 from slabactors.cli import BUG, FINE
 from slabactors.cli.output import note, say, say_json
-from slabactors.errors import UsageError
+from slabactors.errors import LogFileError, UsageError
 from slabactors.report.words import counted
 from slabactors.trace.query import Filter, Parting, Stats, diff, follow, past, select, stats
 from slabactors.trace.reader import EndLine, LogReader, StepLine
@@ -153,6 +153,7 @@ def why_step(path: Path, number: int, *, limit: int, json: bool) -> int:
     """Print what led to a step."""
     checked_limit(limit)
     with opened(path) as [log]:
+        log.check_alone()
         steps, older = past(log, number, limit)
     if json:
         say_json({"step": number, "older": older, "steps": msgspec.to_builtins(steps)})
@@ -274,8 +275,16 @@ def ask_sql(path: Path | None, sql: str | None, *, query: str | None, listed: bo
             "expected one query, as SQL or by name.\n"
             f"  Type: slabactors log sql {path} 'SELECT actor, count(*) FROM steps GROUP BY actor', or --query NAME"
         )
-    with opened(path):
-        answer = ask(path, sql if sql is not None else query_named(query or ""), limit)
+    with opened(path) as [log]:
+        log.check_alone()
+        if log.ending() is None:
+            # DuckDB can pass over every line that is no event or over none, and only the last one may be.
+            check_lines(log)
+        try:
+            answer = ask(path, sql if sql is not None else query_named(query or ""), limit, cut=log.cut)
+        except LogFileError:
+            check_lines(log)  # says which line it is, as every command does
+            raise
     if json:
         say_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
     else:
@@ -283,6 +292,16 @@ def ask_sql(path: Path | None, sql: str | None, *, query: str | None, listed: bo
     if answer.more:
         note(f"slabactors: there are more than {limit} rows; see them with --limit.")
     return FINE
+
+
+def check_lines(log: LogReader) -> None:
+    """Read every line.
+
+    Raises:
+        LogFileError: one is no event.
+    """
+    for _ in log.steps():
+        pass
 
 
 def print_table(columns: list[str], rows: list[tuple[Any, ...]]) -> None:

@@ -124,7 +124,7 @@ class LiveOptions:
             )
 
 
-def facts_of(program: BoundScenario, live: LiveOptions) -> dict[str, Any]:
+def run_facts(program: BoundScenario, live: LiveOptions) -> dict[str, Any]:
     """What is run: the first line of a log."""
     return {
         "version": __version__,
@@ -160,7 +160,7 @@ def run_once(
             find(target).bind(lifecycle_name=lifecycle, settings=settings), replace(live, log=log), json=json
         )
     program = find(target).bind(lifecycle_name=lifecycle, settings=settings)
-    facts = facts_of(program, live)
+    facts = run_facts(program, live)
     with surfaces(show, program.config.allocator) as write_surfaces:
         watch = DeadCachesWatch()
         if log is None:
@@ -169,6 +169,8 @@ def run_once(
             with logged(log) as sink:
                 sink.run(**facts)
                 execution = _execute(program, live, _Both(sink, watch))
+                if isinstance(execution, LiveExecution):
+                    sink.keep(execution.steps)
                 write_end(sink, execution.outcome, execution.world)
         # What was found is said even when the rest cannot be kept: a live run cannot be had again.
         code = report(execution.outcome, execution.world, facts, json=json, dead=watch.seen(execution.outcome))
@@ -197,7 +199,7 @@ def _execute(program: BoundScenario, live: LiveOptions, observer: Observer) -> E
             return program.execute(RandomWalk(f"{live.seed}/0"), observer=observer, time=TimePolicy.QUIESCENT)
     from slabactors.cli.live import run_live
 
-    execution = run_live(
+    return run_live(
         program,
         seed=live.seed,
         backend=live.runtime,
@@ -205,9 +207,6 @@ def _execute(program: BoundScenario, live: LiveOptions, observer: Observer) -> E
         jitter=live.jitter,
         observer=observer,
     )
-    if sink is not None:
-        sink.keep(execution.steps)
-    return execution
 
 
 def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: bool, dead: DeadCaches) -> int:

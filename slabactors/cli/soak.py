@@ -16,7 +16,7 @@ import anyio
 from slabactors import __version__
 from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.live import check_backend
-from slabactors.cli.once import LiveOptions, facts_of, logged, write_end
+from slabactors.cli.once import LiveOptions, logged, run_facts, write_end
 from slabactors.cli.output import Ticker, note, say, say_json
 from slabactors.cli.report import print_report, save_all
 from slabactors.cli.shrinking import shrink_each
@@ -135,7 +135,7 @@ async def _run(
         execution = await go()
     else:
         with logged(log) as sink:
-            sink.run(**facts_of(program, replace(options, seed=seed, jitter=jitter)))
+            sink.run(**run_facts(program, replace(options, seed=seed, jitter=jitter)))
             execution = await go(observer=sink)
             sink.keep(execution.steps)
             write_end(sink, execution.outcome, execution.world)

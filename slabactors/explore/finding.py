@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -20,6 +20,8 @@ __all__ = ["Choice", "Finding", "load", "save"]
 
 FORMAT = "slabactors-finding"
 FORMAT_VERSION = 1
+BYTES_MAX: Final = 1 << 26
+"""Of a file that is read for a finding: whatever is longer is something else, and need not fit in memory."""
 
 REPEAT_HINT = "  A scenario must not keep state between runs, nor read clocks, random numbers or addresses."
 """What to do about a program that does not repeat itself."""
@@ -152,12 +154,18 @@ def load(path: Path) -> Finding:
         FindingFileError: it is missing, truncated, something else, or of another format version.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX)
     except OSError as error:
         raise FindingFileError(
             f"cannot read the finding {path}: {error.strerror}.\n"
             "  Findings are written by: slabactors explore (or verify) SCENARIO --save DIR"
         ) from error
+    if data.startswith(b'{"event":"run",'):
+        raise FindingFileError(
+            f"{path} is the log of a run, not a finding.\n"
+            f"  Look into it: slabactors log why {path} STEP, or slabactors report {path}"
+        )
     try:
         head = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

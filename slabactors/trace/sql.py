@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from slabactors.errors import LogFileError, UnknownName, UsageError
@@ -66,13 +67,14 @@ class Answer:
     more: bool
 
 
-def ask(path: Path, sql: str, limit: int) -> Answer:
+def ask(path: Path, sql: str, limit: int, *, cut: bool = False) -> Answer:
     """Ask a log something.
 
     Args:
         path: the log.
         sql: the query, over the table ``steps``.
         limit: how many rows at most.
+        cut: its last line is no whole one, and is left out; see `slabactors.trace.reader.LogReader`.
 
     Raises:
         UsageError: DuckDB is not installed, or cannot make sense of the query.
@@ -82,25 +84,26 @@ def ask(path: Path, sql: str, limit: int) -> Answer:
         import duckdb
     except ImportError as error:
         raise UsageError("SQL needs DuckDB, which is not installed.\n  Type: pip install 'slabactors[sql]'") from error
-    connection = duckdb.connect(config={"memory_limit": MEMORY})
-    try:
-        lines = connection.read_json(str(path), columns=COLUMNS, format="newline_delimited")
-        lines.filter("event = 'step'").project("* EXCLUDE event").create_view("steps")
-        cursor = connection.execute(sql)
-        columns = [column[0] for column in cursor.description or ()]
-        rows = cursor.fetchmany(limit + 1) if columns else []
-    except duckdb.InvalidInputException as error:
-        raise LogFileError(
-            f"{path} cannot be read as JSON lines: {_first(error)}\n"
-            "  Write it again: slabactors run TARGET --log FILE.jsonl"
-        ) from error
-    except duckdb.Error as error:
-        names = ", ".join(name for name in COLUMNS if name != "event")
-        raise UsageError(
-            f"the query failed: {_first(error)}\n  There is one table, steps, with the columns {names}."
-        ) from error
-    finally:
-        connection.close()
+    with TemporaryDirectory(prefix="slabactors-sql-") as spilled:  # or DuckDB would do it where somebody types
+        connection = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": spilled})
+        try:
+            lines = connection.read_json(str(path), columns=COLUMNS, format="newline_delimited", ignore_errors=cut)
+            lines.filter("event = 'step'").project("* EXCLUDE event").create_view("steps")
+            cursor = connection.execute(sql)
+            columns = [column[0] for column in cursor.description or ()]
+            rows = cursor.fetchmany(limit + 1) if columns else []
+        except duckdb.InvalidInputException as error:
+            raise LogFileError(
+                f"{path} cannot be read as JSON lines: {_first(error)}\n"
+                "  Write it again: slabactors run TARGET --log FILE.jsonl"
+            ) from error
+        except duckdb.Error as error:
+            names = ", ".join(name for name in COLUMNS if name != "event")
+            raise UsageError(
+                f"the query failed: {_first(error)}\n  There is one table, steps, with the columns {names}."
+            ) from error
+        finally:
+            connection.close()
     return Answer(columns, rows[:limit], len(rows) > limit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import resource
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 
 from slabactors import cli
 from slabactors.cli.log import LANES_MAX
+from slabactors.errors import LogFileError
+from slabactors.trace import reader
+from slabactors.trace.export import FORMATS
+from slabactors.trace.reader import LogReader
 from slabactors.trace.sql import COLUMNS, shipped
-from tests.cli.conftest import HEAD, refused
+from tests.cli.conftest import HEAD, listing, refused
 
 STORY = "dead-cache/rmdir-races-last-free"
 
@@ -294,11 +299,28 @@ def test_bad_queries_are_refused(command, log):
 
 # -- bad logs ----------------------------------------------------------------------------------------------------------
 
-COMMANDS = [["show"], ["stats"], ["follow", "slab0"], ["why", "3"], ["sql", "SELECT 1"]]
+COMMANDS = [
+    ["show"],
+    ["stats"],
+    ["follow", "slab0"],
+    ["why", "3"],
+    ["sql", "SELECT count(*) FROM steps"],
+    ["diff", "bad.jsonl"],
+    *(["export", "--format", name] for name in FORMATS),
+    ["report"],
+]
 
 
 def ask(command, name, file):
-    return command("log", name[0], file, *name[1:])
+    verb = ["log", name[0]] if name[0] != "report" else ["report"]
+    return command(*verb, file, *name[1:])
+
+
+def cut_in_a_letter(lines):
+    """Lines of which the last one ends in the middle of a letter's bytes."""
+    step = json.loads(lines[-1]) | {"reply": "é"}
+    whole = json.dumps(step, ensure_ascii=False).encode()
+    return b"".join(lines[:-1]) + whole[: whole.index("é".encode()) + 1]
 
 
 @pytest.mark.parametrize("name", COMMANDS, ids=lambda name: name[0])
@@ -313,11 +335,101 @@ def ask(command, name, file):
         ("\x00\x01\x02", "is not a log"),
         ('{"event": "run", "schema": 1, "version": "0.1.0"}\n', "has schema 1, of slabactors 0.1.0"),
         ('{"event": "run", "schema": 2, "seed": "many"}\n', "line 1"),
+        ('{"event": "run", "schema": 3, "version": "9.0"}\n', "has schema 3, of slabactors 9.0"),
+        ('{"event": "run", "sche', "is not a log"),
+        ('{"level": "info", "msg": "of another program"}\n' * 3, "is not a log"),
+        ('[\n{"event": "run", "schema": 2}\n]\n', "is not a log"),
+        ("[" * 100_000 + "\n", "is not a log"),
+        ('{"event": "run", "schema": 2, "parameters": {"a": ' + "[" * 100_000, "is not a log"),
+        (b"\xff\xfe{\x00", "is not a log"),
+        (b'\xef\xbb\xbf{"event": "run", "schema": 2}\n', "is not a log"),
+        (gzip.compress(b"{}"), "is not a log"),
     ],
+    ids=lambda value: repr(value[:30]),
 )
 def test_what_is_no_log_is_refused_by_every_command(command, tmp_path, name, text, fragment):
-    (tmp_path / "bad.jsonl").write_text(text)
+    (tmp_path / "bad.jsonl").write_bytes(text if isinstance(text, bytes) else text.encode())
     refused(ask(command, name, "bad.jsonl"), "bad.jsonl", fragment)
+    assert listing(tmp_path) == {"bad.jsonl"}
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("cut", ["in a line", "in a letter", "after the first line", "before its end"])
+def test_every_command_reads_a_half_written_log_as_far_as_it_goes(command, log, tmp_path, name, cut):
+    lines = log.read_bytes().splitlines(keepends=True)
+    data = {
+        "in a line": b"".join(lines[:20]) + lines[20][:50],
+        "in a letter": cut_in_a_letter(lines[:21]),
+        "after the first line": lines[0],
+        "before its end": b"".join(lines[:20]) + lines[20].rstrip(),
+    }[cut]
+    (tmp_path / "bad.jsonl").write_bytes(data)
+    said = ask(command, name, "bad.jsonl")
+    if "ftrace" in name:
+        assert said.code == cli.MISTAKE
+        assert "bad.jsonl has no last line, and only that says how large objects are" in said.err
+    elif cut == "after the first line" and name[0] in ("follow", "why"):
+        assert said.code == cli.MISTAKE
+        assert "slabactors log stats bad.jsonl" in said.err
+    else:
+        assert said.code == cli.FINE, said.err
+        assert "bad.jsonl has no end" in said.err or "bad.jsonl is not whole" in said.err
+    if name[0] == "sql":
+        steps = {"in a line": 19, "in a letter": 19, "after the first line": 0, "before its end": 20}[cut]
+        assert said.out.split()[2] == str(steps)
+    assert "itself failed" not in said.err
+
+
+@pytest.mark.parametrize("name", [one for one in COMMANDS if one[0] != "why"], ids=" ".join)
+@pytest.mark.parametrize(
+    "line",
+    [b'{"msg": "of another program"}', b"\x00\xff", b'{"event": "step", "actor": "\xff"}', b"[" * 100_000, b"[1]"],
+    ids=["foreign", "binary", "no UTF-8", "deep", "array"],
+)
+def test_every_command_names_a_damaged_line(command, log, tmp_path, name, line):
+    """And what it was to write is not there."""
+    lines = log.read_bytes().splitlines(keepends=True)
+    (tmp_path / "bad.jsonl").write_bytes(b"".join([*lines[:20], line + b"\n", *lines[20:]]))
+    if name[0] == "sql" and line.startswith(b"{") and b"\xff" not in line:
+        return  # what is JSON and no step is no row
+    said = ask(command, name, "bad.jsonl")
+    assert said.code == cli.MISTAKE
+    assert "bad.jsonl, line 21, is not an event of a run" in said.err
+    assert listing(tmp_path) == {"bad.jsonl"}
+
+
+def test_a_line_that_why_comes_across_is_named(command, log, tmp_path):
+    lines = log.read_bytes().splitlines(keepends=True)
+    for broken in (b'"\xff"\n', lines[20][:30] + lines[0]):
+        (tmp_path / "bad.jsonl").write_bytes(b"".join([*lines[:20], broken, *lines[20:]]))
+        refused(command("log", "why", "bad.jsonl", 30, "--limit", 1000), "bad.jsonl, line 21, is not an event")
+
+
+def test_what_has_no_lines_is_not_read_whole(process, tmp_path):
+    """A disk image by mistake: ten gigabytes of nothing, in a process that may not hold one."""
+    with (tmp_path / "disk.jsonl").open("wb") as file:
+        file.truncate(10 << 30)
+
+    def little_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (300_000_000, 300_000_000))
+
+    for line in (["log", "stats"], ["log", "sql", "--query", "queue-attempts"], ["report"], ["replay"], ["why"]):
+        said = process(*line[:2] if line[0] == "log" else line, "disk.jsonl", *line[2:], preexec_fn=little_memory)
+        refused(said, "disk.jsonl")
+
+
+@pytest.mark.parametrize("verb", ["replay", "why"])
+def test_a_log_given_for_a_finding_is_known_as_one(command, log, verb):
+    refused(command(verb, log), "is the log of a run, not a finding", f"slabactors log why {log} STEP")
+
+
+def test_sql_leaves_nothing_where_somebody_types(command, log, tmp_path):
+    """What does not fit in memory is in a directory of its own, which goes away."""
+    rows = command("log", "sql", log, "SELECT current_setting('temp_directory') AS place", "--json").document
+    place = Path(rows[0]["place"])
+    assert not place.is_relative_to(tmp_path)
+    assert place.is_absolute()
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS, ids=lambda name: name[0])
@@ -349,12 +461,27 @@ def test_a_damaged_line_is_named(command, log, tmp_path):
 
 
 def test_two_runs_in_one_file_are_told_apart(command, logs, tmp_path):
-    (tmp_path / "both.jsonl").write_text(logs["seed3"].read_text() + logs["seed4"].read_text())
-    said = command("log", "stats", "both.jsonl")
+    (tmp_path / "bad.jsonl").write_text(logs["seed3"].read_text() + logs["seed4"].read_text())
     count = len(logs["seed3"].read_text().splitlines())
-    assert said.code == cli.MISTAKE
-    assert f"line {count + 1}, is of another run" in said.err
-    assert f"split -l {count}" in said.err
+    for name in COMMANDS:
+        said = ask(command, name, "bad.jsonl")
+        assert said.code == cli.MISTAKE, name
+        assert f"line {count + 1}, is of another run" in said.err
+        assert f"split -l {count}" in said.err
+    assert listing(tmp_path) == {"bad.jsonl"}
+
+
+def test_a_second_run_is_found_wherever_it_begins(logs, tmp_path, monkeypatch):
+    """Also where the bytes that tell it are in two of the blocks that are read."""
+    text = logs["seed3"].read_text()
+    (tmp_path / "both.jsonl").write_text(text + logs["seed4"].read_text())
+    wanted = f"line {len(text.splitlines()) + 1}, is of another run"
+    for block in range(len(text) - 30, len(text) + 30):
+        monkeypatch.setattr(reader, "SCAN", block)
+        with LogReader(tmp_path / "both.jsonl") as log, pytest.raises(LogFileError, match=wanted):
+            log.check_alone()
+        with LogReader(logs["seed3"]) as log:
+            log.check_alone()
 
 
 # -- long logs ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from slabactors import cli
 from slabactors.cli import explore as explore_module
 from slabactors.explore import shrink as shrink_module
 from slabactors.report import shrinking as shrinking_module
+from slabactors.trace.export import FORMATS
+from slabactors.trace.reader import LogReader
 from tests.cli.conftest import PROGRAM, listing, refused
 
 BROKEN = "dead-cache/rmdir-races-last-free"
@@ -355,6 +357,126 @@ def test_ctrl_c_ends_any_other_command(command, write):
     write(INTERRUPTED)
     said = command("run", "story.py", "--set", "last=1", "--log", "run.jsonl")
     assert (said.code, said.out, said.err) == (cli.UNDETERMINED, "", "slabactors: interrupted.\n")
+
+
+@pytest.mark.parametrize("moment", ["cyclopts", "slabactors.cli.app", "slabactors.cli.log", "slabactors.trace.query"])
+def test_ctrl_c_before_a_command_has_begun_shows_no_traceback(tmp_path, moment):
+    """Imports take a while, too; here the signal comes with one of them."""
+    program = f"""
+import signal, sys
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == {moment!r}:
+            signal.raise_signal(signal.SIGINT)
+
+from slabactors.cli import main
+sys.meta_path.insert(0, Interrupted())
+main(["log", "stats", "nowhere.jsonl"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (cli.UNDETERMINED, "", "slabactors: interrupted.\n")
+
+
+READING = {
+    "stats": ["log", "stats", "run.jsonl"],
+    "diff": ["log", "diff", "run.jsonl", "run.jsonl"],
+    "follow": ["log", "follow", "run.jsonl", "slab0"],
+    "export": ["log", "export", "run.jsonl", "--format", "perfetto", "-o", "out.json"],
+    "report": ["report", "run.jsonl", "-o", "out.html"],
+}
+
+
+@pytest.mark.parametrize("name", READING)
+def test_ctrl_c_while_a_log_is_read_leaves_nothing(command, monkeypatch, tmp_path, name):
+    """It comes at the tenth step: no answer that looks like a whole one, and no half of a file."""
+    command("run", BROKEN, "--seed", 3, "--log", "run.jsonl")
+    real = LogReader.steps
+
+    def interrupted(self):
+        for number, step in enumerate(real(self)):
+            if number == 10:
+                signal.raise_signal(signal.SIGINT)
+            yield step
+
+    monkeypatch.setattr(LogReader, "steps", interrupted)
+    said = command(*READING[name])
+    assert (said.code, said.err) == (cli.UNDETERMINED, "slabactors: interrupted.\n")
+    assert listing(tmp_path) == {"run.jsonl"}
+
+
+ANSWERS = {
+    **READING,
+    "show": ["log", "show", "run.jsonl"],
+    "lanes": ["log", "show", "run.jsonl", "--lanes", "--to", "9"],
+    "lines": ["log", "show", "run.jsonl", "--json"],
+    "why": ["log", "why", "run.jsonl", "20"],
+    "sql": ["log", "sql", "run.jsonl", "SELECT * FROM steps"],
+    "shiviz": ["log", "export", "run.jsonl", "--format", "shiviz"],
+    "replay": ["replay", "finding.json"],
+    "story": ["why", "finding.json"],
+    "new": ["new", "scenario", "my-story", "--force"],
+}
+
+
+@needs_full
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_answer_may_be_read_in_part_or_have_no_room(command, tmp_path, name):
+    """``| head -1`` leaves the exit code as it is; a full disk is said, with what to type."""
+    command("run", BROKEN, "--seed", 3, "--log", "run.jsonl")
+    found = command("explore", BROKEN, "--runs", 20, "--save", "out", "--json").document["findings"][0]["file"]
+    Path(found).rename("finding.json")
+    code = command(*ANSWERS[name]).code
+    line = [*PROGRAM, *ANSWERS[name]]
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stderr is not None
+        reader.stdout.close()
+        assert (reader.stderr.read(), reader.wait(60)) == (b"", code)
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            line, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert done.returncode == cli.MISTAKE
+    assert done.stderr.startswith(
+        "slabactors: cannot write the result to standard output: No space left on device.\n  "
+    )
+
+
+@needs_full
+@pytest.mark.parametrize("place", ["no/out", "folder", "file/out", "/proc/out", "/dev/full"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["why", "finding.json", "--mermaid"],
+        ["report", "finding.json", "-o"],
+        ["report", "run.jsonl", "-o"],
+        ["run", "dead-cache/emptied", "--slabinfo"],
+        ["run", "dead-cache/emptied", "--sysfs"],
+        ["run", "dead-cache/emptied", "--runtime", "asyncio", "--log"],
+        *(["log", "export", "run.jsonl", "--format", name, "-o"] for name in FORMATS),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_cannot_be_written_is_named_with_its_option(command, tmp_path, line, place):
+    """No directory, a directory, a file for a directory, a place where nobody may write, and a full disk."""
+    command("run", BROKEN, "--seed", 3, "--log", "run.jsonl")
+    found = command("explore", BROKEN, "--runs", 20, "--save", "out", "--json").document["findings"][0]["file"]
+    Path(found).rename("finding.json")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before = listing(tmp_path)
+    said = command(*line, place)
+    assert said.code == cli.MISTAKE
+    assert said.err.startswith("slabactors: ")
+    assert said.err.count("slabactors: ") == 1
+    assert place in said.err
+    assert "\n  Give" in said.err
+    assert listing(tmp_path) == before
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "mine").read_text() == "mine"
 
 
 # -- our own mistakes --------------------------------------------------------------------------------------------------

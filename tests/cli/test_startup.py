@@ -32,6 +32,7 @@ def seconds(code: str) -> float:
         ("slabactors --help", "from slabactors.cli import main; main(['--help'])", "pass", 0.3),
         ("the pytest plugin", "import pytest, slabactors.pytest_plugin", "import pytest", 0.02),
         ("a scenario file's imports", "import slabactors.scenario, slabactors.mm.memcontrol", "pass", 0.3),
+        ("a test's imports", "import slabactors.testing, slabactors.mm.memcontrol", "import slabactors.scenario", 0.03),
     ],
 )
 def test_a_start_takes_no_longer_than_it_should(what, code, against, seconds_max):
@@ -53,7 +54,24 @@ def test_a_start_takes_no_longer_than_it_should(what, code, against, seconds_max
             ["msgspec", "anyio", "structlog", "trio", "duckdb", "distributed", "slabactors.scenario", "rich.markdown"],
         ),
         ("import slabactors.scenario", ["cyclopts", "rich", "anyio", "structlog", "docstring_parser", "trio"]),
-        ("import slabactors.testing", ["cyclopts", "rich", "anyio", "structlog", "pytest", "trio", "distributed"]),
+        (
+            "from slabactors.testing import interleavings\n@interleavings\nasync def test_it(machine): ...",
+            [
+                "cyclopts",
+                "rich",
+                "anyio",
+                "structlog",
+                "pytest",
+                "trio",
+                "distributed",
+                "slabactors.searching",
+                "slabactors.explore.dpor",
+                "slabactors.explore.campaign",
+                "slabactors.runtime.live",
+                "slabactors.report.finding",
+                "slabactors.trace.race_table",
+            ],
+        ),
     ],
 )
 def test_nothing_is_imported_before_it_is_needed(code, unwanted):
