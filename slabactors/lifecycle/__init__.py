@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slabactors.errors import UnknownName
+from slabactors.lifecycle import mutants
 from slabactors.lifecycle.base import Lifecycle, WithoutDestroyWork
 from slabactors.lifecycle.mutants import (
     DeadAfterQueueing,
@@ -71,6 +72,11 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
 }
 """Every shipped lifecycle, oldest first, then the repair and the mutants."""
 
+SHIPPED_GENERATIONS: tuple[str, ...] = tuple(
+    name for name, cls in LIFECYCLES.items() if cls.__module__ != mutants.__name__
+)
+"""The names of those that are a generation, or meant to be one, and no mutant of another, oldest first."""
+
 
 def lifecycle(name: str) -> Lifecycle:
     """The lifecycle of that name.
@@ -84,4 +90,4 @@ def lifecycle(name: str) -> Lifecycle:
         raise UnknownName("lifecycle", name, list(LIFECYCLES)) from None
 
 
-__all__ = ["LIFECYCLES", "Lifecycle", "WithoutDestroyWork", "lifecycle"]
+__all__ = ["LIFECYCLES", "SHIPPED_GENERATIONS", "Lifecycle", "WithoutDestroyWork", "lifecycle"]
