@@ -40,6 +40,7 @@ class ByStates:
 
     held_back = False
     calls_between_looks = 1
+    cut = False
 
     def __init__(self, program: Program, time: TimePolicy | None, *, symmetry: bool = True) -> None:
         self._program = program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from slabactors.explore.dpor import Dpor, Statistics
@@ -22,6 +23,7 @@ class ByTraces:
         program: what to run.
         time: overrides the program's own policy.
         guide: what explores; every trace unless another one is given.
+        late: whether to give up, asked also within a long run.
     """
 
     name = "dpor"
@@ -29,10 +31,18 @@ class ByTraces:
     transitions = 0
     calls_between_looks = REPORT_EVERY
 
-    def __init__(self, program: Program, time: TimePolicy | None, guide: Dpor | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        time: TimePolicy | None,
+        guide: Dpor | None = None,
+        *,
+        late: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._program = program
         self._time = time
         self._guide = guide or Dpor()
+        self._guide.late = late
         self.statistics: Statistics = self._guide.statistics
         self.found: dict[str, Proved] = {}
         self.sometimes = dict.fromkeys(program.sometimes, False)
@@ -45,6 +55,11 @@ class ByTraces:
     def effort(self) -> float:
         """How much work it has done: steps."""
         return self.statistics.deliveries
+
+    @property
+    def cut(self) -> bool:
+        """It was late, and gave up within a run: there is no going on."""
+        return self._guide.cut
 
     def progress(self) -> float:
         """An estimate of the explored share, from 0 to 1."""
@@ -69,7 +84,7 @@ class ByTraces:
         elif not simulation.given_up:
             self.bounded += 1
         program.dispose(execution)
-        return guide.advance()
+        return guide.cut or guide.advance()
 
 
 def cut_at_rest(simulation: GuidedSimulation, execution: Execution) -> bool:

@@ -13,8 +13,9 @@ raced, too; otherwise the orders in which a lock was not free are lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from slabactors.actors import Actor, Operation
 from slabactors.actors.footprint import Reach
@@ -57,6 +58,10 @@ class Frame:
     met: Sequence[object] = ()
 
 
+PLANNED_BETWEEN_LOOKS: Final = 200
+"""Steps whose races are planned between two looks at the clock."""
+
+
 @dataclass(slots=True)
 class Statistics:
     """How a search went.
@@ -91,6 +96,11 @@ class Dpor(Recorder):
     """
 
     name = "dpor"
+
+    late: Callable[[], bool] = staticmethod(lambda: False)
+    """Asked while a run is looked through for races, which takes minutes when it is long: whether to give up."""
+    cut = False
+    """It was given up: races were left out, and the search must not go on."""
 
     def __init__(self) -> None:
         self.stack: list[Frame] = []
@@ -285,6 +295,9 @@ class Dpor(Recorder):
         # All of them, also those within the part that the last run had, too: what has to run before a reversal may
         # depend on what was chosen since.
         for index in range(count):
+            if index % PLANNED_BETWEEN_LOOKS == PLANNED_BETWEEN_LOOKS - 1 and self.late():
+                self.cut = True
+                return
             event = events[index]
             for first in self._races(event, index):
                 self._reverse(first, index, event)

@@ -29,6 +29,9 @@ __all__ = ["Verification", "Way", "verify"]
 FIRST_TURN: Final = 300_000
 """Effort of each way's first turn: about as many steps of the search by traces; each later turn is twice as long."""
 
+LOOK_SECONDS: Final = 0.5
+"""After so much wall time the clock is looked at, however few executions there have been."""
+
 SEARCHES: Final = ("auto", "dpor", "states")
 
 
@@ -50,6 +53,11 @@ class Way(Protocol):
     @property
     def effort(self) -> float:
         """How much work it has done, in steps of the search by traces."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether it has given up within a run, and must not go on."""
         ...
 
     def go_on(self) -> bool:
@@ -146,23 +154,26 @@ def verify(
     if search not in SEARCHES:
         raise UnknownName("search", search, list(SEARCHES))
     first = check_determinism(program, seed=0, time=time)
+    started = wall.monotonic()
+
+    def late() -> bool:
+        return stop() or (seconds is not None and wall.monotonic() - started >= seconds)
+
     ways: list[Way] = []
     if search != "states":
-        ways.append(ByTraces(program, time))
+        ways.append(ByTraces(program, time, late=late))
     if search != "dpor":
         ways.append(ByStates(program, time, symmetry=symmetry))
     result = Verification(ways[0].statistics)
-    started = wall.monotonic()
     turn = FIRST_TURN if len(ways) > 1 else float("inf")
     while not result.finished:
         for way in list(ways):
             try:
                 for _ in _turn(way, turn, result, started, stop):
                     executions = sum(one.statistics.executions for one in ways)
-                    late = seconds is not None and result.seconds >= seconds
                     if result.exhaustive:
                         first.repeat()
-                    if late or (runs is not None and executions >= runs):
+                    if way.cut or late() or (runs is not None and executions >= runs):
                         result.finished = True
                     _sum_up(result, way, ways)
                     yield result
@@ -181,14 +192,17 @@ def _turn(way: Way, turn: float, result: Verification, started: float, stop: Cal
     """Let a way go on until it has had its turn, and look at the clock now and then."""
     count = 0
     until = way.effort + turn
+    looked = wall.monotonic()
     while way.effort < until:
         more = way.go_on()
         count += 1
+        now = wall.monotonic()
         if not more:
             result.finished = True
             result.exhaustive = not way.bounded
-        if not more or count % way.calls_between_looks == 0 or stop():
-            result.seconds = wall.monotonic() - started
+        if not more or now - looked >= LOOK_SECONDS or count % way.calls_between_looks == 0 or way.cut or stop():
+            looked = now
+            result.seconds = now - started
             yield
             if not more or stop():
                 return

@@ -135,10 +135,14 @@ def explore_share(task: Task, share: int, seconds: float | None) -> Part:
     """
     with telling(), tripwires():
         program = received(task.program, 0, task.digest, task.time)
-        way = ByTraces(program, task.time, SharedDpor(task.depth, share, task.shares))
         started = wall.monotonic()
+
+        def late() -> bool:
+            return STOP.is_set() or (seconds is not None and wall.monotonic() - started >= seconds)
+
+        way = ByTraces(program, task.time, SharedDpor(task.depth, share, task.shares), late=late)
         more = True
-        while more and not STOP.is_set() and (seconds is None or wall.monotonic() - started < seconds):
+        while more and not way.cut and not late():
             more = way.go_on()
         return Part(way.statistics, way.found, way.sometimes, way.bounded, way.pipelined, way.held_back, not more)
 
