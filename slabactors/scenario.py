@@ -42,6 +42,7 @@ __all__ = [
     "Machine",
     "Parameter",
     "Scenario",
+    "catalogued",
     "find",
     "find_lifecycle",
     "load_file",
@@ -309,7 +310,8 @@ class Scenario:
         """
         from slabactors.cli import main
 
-        if self.function.__module__.startswith(FILE_MODULE):
+        caller = inspect.stack(0)[1].frame.f_globals.get("__name__", "")  # it may run the story of another file
+        if caller.startswith(FILE_MODULE):
             raise ScenarioError(
                 f"{self.where}: {self.function.__name__}.main() is called whenever the file is imported.\n"
                 f'  Write: if __name__ == "__main__": {self.function.__name__}.main()'
@@ -664,11 +666,24 @@ def _shipped_directory() -> Path:
 
 
 def shipped() -> dict[str, Path]:
-    """Name and file of every shipped scenario: ``dead-cache/emptied`` is in ``dead_cache/emptied.py``."""
+    """Name and file of every shipped story: ``dead-cache/emptied`` is in ``dead_cache/emptied.py``.
+
+    Those of `catalogued` are not among them.
+    """
+    catalogue = catalogued()
+    return {name: file for name, file in _scenario_files("*").items() if name not in catalogue}
+
+
+def catalogued() -> dict[str, Path]:
+    """Name and file of every entry of the catalogue of real bugs; each is a scenario, too."""
+    return _scenario_files("catalogue")
+
+
+def _scenario_files(folder: str) -> dict[str, Path]:
     directory = _shipped_directory()
     return {
         file.relative_to(directory).with_suffix("").as_posix().replace("_", "-"): file
-        for file in sorted(directory.glob("*/*.py"))
+        for file in sorted(directory.glob(f"{folder}/*.py"))
         if not file.name.startswith("_")
     }
 
@@ -775,8 +790,9 @@ def find(target: str) -> Scenario:
         UnknownName: there is no scenario of that name.
     """
     names = shipped()
-    if target in names:
-        return replace(load_file(names[target])[0], name=target)
+    files = names | catalogued()
+    if target in files:
+        return replace(load_file(files[target])[0], name=target)
     path, separator, name = target.rpartition(":")
     if not separator or not path.endswith(".py"):
         path, name = target, ""

@@ -473,6 +473,39 @@ def sql(
     return ask_sql(file, query_text, query=query, listed=listed, limit=limit, json=json)
 
 
+catalogue_app = App(name="catalogue", help="The real bugs that the protocol had, and which generation has which.")
+app.command(catalogue_app)
+
+
+@catalogue_app.default
+def catalogue(
+    *ids: Annotated[str, Parameter(name="ID", help="Tell these entries with their stories: B01, or FILE.py.")],
+    json: Json = False,
+) -> int:
+    """List the entries of the catalogue, or tell some of them."""
+    from slabactors.cli.catalogue import list_catalogue
+
+    return list_catalogue([*ids], json=json)
+
+
+@catalogue_app.command(name="verify")
+def catalogue_verify(
+    *ids: Annotated[str, Parameter(name="ID", help="Only these entries: B01, B16 for both its forms, or FILE.py.")],
+    lifecycle: Annotated[
+        list[str] | None,
+        Parameter(name="--lifecycle", help="Only this generation, or one of your own; may be repeated.", negative=()),
+    ] = None,
+    fast: Annotated[bool, Parameter(help="Only the entries that take a second or two each.", negative=())] = False,
+    jobs: Annotated[int | None, Parameter(help="Examine with so many processes; one by default.")] = None,
+    markdown: Annotated[bool, Parameter(help="Print the matrix as a table of Markdown.", negative=())] = False,
+    json: Json = False,
+) -> int:
+    """Search each entry in each generation, and say where it is, where it is not, and where history differs."""
+    from slabactors.cli.catalogue import catalogue_verify
+
+    return catalogue_verify([*ids], lifecycle or [], fast=fast, jobs=jobs, as_markdown=markdown, json=json)
+
+
 @app.command
 def new(
     kind: Annotated[Literal["scenario", "lifecycle", "test"], Parameter(help="What to begin.")],

@@ -125,9 +125,12 @@ class PreemptionBounded(Bounded):
 
     @staticmethod
     def options(enabled: Sequence[SimPath], last: int) -> tuple[list[SimPath], list[int]]:
-        """Who took the last step goes on; whoever else costs one, unless it cannot."""
+        """Who took the last step goes on; whoever else costs one, unless it cannot.
+
+        A path that sleeps has given up the CPU, also where its timer may fire early.
+        """
         order = sorted(enabled, key=lambda path: (path.id != last, path.id))
-        running = order[0].id == last
+        running = order[0].id == last and order[0].deadline is None
         return order, [0, *[int(running)] * (len(order) - 1)]
 
 
@@ -181,6 +184,7 @@ def search_bounded(
     runs: int | None = None,
     seconds: float | None = None,
     stop: Callable[[], bool] = lambda: False,
+    wanted: Callable[[str], bool] | None = None,
 ) -> Iterator[BoundedResult]:
     """Explore bound after bound; yields the growing result now and then, and at the end.
 
@@ -192,6 +196,7 @@ def search_bounded(
         runs: give up after so many executions.
         seconds: give up after so much wall time.
         stop: asked between two executions; give up when it says so.
+        wanted: whether to give up once a bug of this signature was found: none cheaper shows any such.
 
     Raises:
         NondeterminismError: the program does not repeat itself.
@@ -213,6 +218,9 @@ def search_bounded(
             if now - reported >= REPORT_SECONDS:
                 reported = now
                 yield found
+            if wanted is not None and any(map(wanted, result.found)):
+                yield found
+                return
             if not strategy.advance():
                 break
             late = seconds is not None and result.seconds >= seconds

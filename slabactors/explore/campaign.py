@@ -308,9 +308,18 @@ def search(
     yield result
 
 
+def _any(_: str) -> bool:
+    return True
+
+
 @guarded_search
 def search_until_broken(
-    program: Program, *, strategy: str = "random", seed: int = 0, runs: int = 1000
+    program: Program,
+    *,
+    strategy: str = "random",
+    seed: int = 0,
+    runs: int = 1000,
+    wanted: Callable[[str], bool] = _any,
 ) -> Iterator[SearchResult]:
     """Run a program until an execution breaks; yields the result so far after each execution, and at the end.
 
@@ -321,6 +330,7 @@ def search_until_broken(
         strategy: name of the strategy.
         seed: of the search.
         runs: how many executions at most.
+        wanted: whether a bug of this signature ends it; others are collected on the way.
 
     Raises:
         UnknownName: there is no such strategy.
@@ -335,10 +345,10 @@ def search_until_broken(
         part = SearchResult()
         for part in run_block(program, plan, block):
             yield total
-            if part.found:
+            if any(map(wanted, part.found)):
                 break
         total.add(part)
-        if total.found:
+        if any(map(wanted, part.found)):
             break
     total.seconds = limits.elapsed
     total.finished = True

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from slabactors import __version__, cli
-from slabactors.scenario import shipped
+from slabactors.scenario import catalogued, shipped
 from tests.cli.conftest import pip
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def test_the_installed_package_is_the_one_that_runs(installed):
     names = {
         path.relative_to(package / "shipped_scenarios").as_posix() for path in package.glob("shipped_scenarios/*/*.py")
     }
-    assert names == {f"{name.replace('-', '_')}.py" for name in shipped()}
+    assert names == {f"{name.replace('-', '_')}.py" for name in [*shipped(), *catalogued()]}
     assert not list(package.glob("**/tests"))
 
 

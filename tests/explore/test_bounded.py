@@ -107,3 +107,22 @@ def test_a_program_that_does_not_repeat_itself_is_refused() -> None:
 
     with pytest.raises(NondeterminismError, match="the same schedule ran twice"):
         list(search_bounded(SmallProgram(breaks), bound=1))
+
+
+def test_a_path_that_sleeps_is_left_for_nothing() -> None:
+    """Its timer could fire early; going on with another path preempts nobody, as the run is recorded, too."""
+    program = find("catalogue/freed-after-the-shrink").bind(lifecycle_name="v3.8")
+    *_, found = search_bounded(program, bound=0)
+    assert found.first_bound == {"zombie: empty dead cache never destroyed": 0}
+
+
+def test_a_search_ends_at_the_first_bug_that_is_wanted_and_collects_others_on_the_way() -> None:
+    """Whatever is found at the bound that ends it: none cheaper shows what is wanted."""
+    program = find("dead-cache/rmdir-races-last-free").bind(lifecycle_name="v5")
+    *_, everything = search_bounded(program, bound=1)
+    last = next(name for name, bound in everything.first_bound.items() if bound == 1 and "is_dead" in name)
+    *_, found = search_bounded(program, bound=1, wanted=lambda name: name == last)
+    assert list(found.result.found)[-1] == last
+    assert found.result.executions == everything.result.found[last].execution + 1 < everything.result.executions
+    assert not found.result.finished
+    assert found.exhausted == 0

@@ -10,7 +10,7 @@ import pytest
 from slabactors.actors import sleep
 from slabactors.errors import NondeterminismError, UnknownName
 from slabactors.explore.bounded import search_bounded
-from slabactors.explore.campaign import BLOCK, SearchResult, search
+from slabactors.explore.campaign import BLOCK, SearchResult, search, search_until_broken
 from slabactors.explore.finding import signature
 from slabactors.explore.strategy import FollowRecord
 from slabactors.runtime.step import TimePolicy
@@ -192,3 +192,15 @@ def test_a_strategy_that_is_no_portfolio_has_all_of_a_search() -> None:
     assert list(result.shares) == ["pos"]
     assert (result.shares["pos"].executions, result.shares["pos"].found) == (30, found.count)
     assert result.first_found("pos") == 1
+
+
+def test_a_search_for_some_bugs_passes_others_and_ends_at_the_first_of_them():
+    """Others are collected on the way, with their executions as a whole search numbers them."""
+    program = find("dead-cache/rmdir-races-last-free").bind(lifecycle_name="v5")
+    whole = searched(program, strategy="portfolio", runs=400)
+    last = list(whole.found)[-1]
+    *_, until = search_until_broken(program, strategy="portfolio", runs=400, wanted=lambda name: name == last)
+    assert until.executions == whole.found[last].execution + 1 < 400
+    assert list(until.found) == list(whole.found)
+    *_, first = search_until_broken(program, strategy="portfolio", runs=400)
+    assert first.executions < until.executions
