@@ -27,6 +27,7 @@ PUBLIC = {
     ],
     "Lifecycles": ["lifecycle", "lifecycle.v5"],
     "Search": ["testing", "live", "report.finding", "explore.finding"],
+    "Compare lifecycles": ["report.comparing", "report.plotting", "report.dead_caches"],
     "Real bugs": ["catalogue", "catalogue.verification", "catalogue.matrix"],
     "Read what a run left": ["trace.reader", "trace.query", "trace.sql", "trace.log"],
     "Read a machine": ["mm.slabinfo", "mm.sysfs_slab", "mm.memcg_files"],
