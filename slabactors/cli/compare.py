@@ -11,7 +11,6 @@ from slabactors.cli import BUG, FINE, UNDETERMINED
 from slabactors.cli.campaign import check_jobs
 from slabactors.cli.output import Progress, note, say, say_json, write_whole
 from slabactors.cli.report import interruptible, save_all
-from slabactors.cli.shrinking import shrink_each
 from slabactors.errors import OutputError, UsageError, WorkersLost
 from slabactors.explore.fewest import Fewest
 from slabactors.explore.finding import check_directory
@@ -19,7 +18,7 @@ from slabactors.kernel.jiffies import HZ
 from slabactors.lifecycle import SHIPPED_GENERATIONS
 from slabactors.report.comparing import HIGH, MEDIAN, Compared, Comparison, compare
 from slabactors.report.plotting import check_plot, plot
-from slabactors.report.shrinking import shorten_record
+from slabactors.report.shrinking import reports_of, shorten_record
 from slabactors.report.words import counted
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import find
@@ -97,17 +96,31 @@ def check_writable(file: Path) -> None:
 
 
 def save_findings(comparison: Comparison, directory: Path) -> dict[tuple[str, str], Path]:
-    """Shrink each bug of each lifecycle, and keep it as a file; gives the files by lifecycle and signature."""
-    files = {}
-    for one in comparison.lifecycles:
-        for bug in one.bugs:
-            shorten = partial(shorten_record, one.program)
-            fewest = Fewest(one.program)
-            reports = shrink_each(one.program, [bug.found], shorten, fewest, strategy="random", seed=bug.seed)
-            save_all(reports, directory)
-            for report in reports:
-                if report.file is not None:
+    """Shrink each bug of each lifecycle, and keep it as a file; gives the files by lifecycle and signature.
+
+    The first Ctrl-C ends it with the best schedules so far, another one with the bugs that are done.
+    """
+    files: dict[tuple[str, str], Path] = {}
+    bugs = [(one, bug) for one in comparison.lifecycles for bug in one.bugs]
+    try:
+        with interruptible() as interrupted, Progress("shrink", len(bugs)) as progress:
+            for one, bug in bugs:
+                progress.update(len(files), len(bugs))
+                reports = reports_of(
+                    one.program,
+                    [bug.found],
+                    partial(shorten_record, one.program),
+                    Fewest(one.program),
+                    strategy="random",
+                    seed=bug.seed,
+                    stop=interrupted.is_set,
+                )
+                for report in reports:
+                    save_all([report], directory)
+                    assert report.file is not None
                     files[one.name, bug.signature] = report.file
+    except KeyboardInterrupt:
+        note(f"slabactors: interrupted; {len(files)} of {counted(len(bugs), 'distinct bug')} were saved.")
     return files
 
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from slabactors.cli import BUG, FINE, UNDETERMINED
+from slabactors.cli import compare as compare_command
 from slabactors.lifecycle import SHIPPED_GENERATIONS
 from slabactors.report import comparing, plotting
 from slabactors.report.comparing import compare
@@ -151,6 +152,31 @@ def test_findings_are_saved_and_can_be_replayed(command, leave):
     again = command("replay", file)
     assert again.code == BUG
     assert "zombie: empty dead cache never destroyed" in again.out
+
+
+def test_ctrl_c_while_findings_are_shrunken_saves_the_best_of_each_and_another_one_those_that_are_done(
+    command, leave, monkeypatch
+):
+    shorten, begun = compare_command.shorten_record, []
+
+    def interrupted(*arguments, **options):
+        begun.append(arguments)
+        if len(begun) in at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return shorten(*arguments, **options)
+
+    monkeypatch.setattr(compare_command, "shorten_record", interrupted)
+    words = ["--lifecycle", "pre-patch", "--lifecycle", "v3.8", "--lifecycle", "v3.10", "--runs", 2, "--save"]
+    at = [1]
+    said = command("compare", leave, *words, "once")
+    assert (said.code, said.err, len(listing(Path("once")))) == (BUG, "", 3)
+    begun.clear()
+    at = [1, 2]
+    said = command("compare", leave, *words, "twice")
+    assert said.err == "slabactors: interrupted; 1 of 3 distinct bugs were saved.\n"
+    assert (said.code, len(listing(Path("twice")))) == (BUG, 1)
+    assert said.out.count("see it again: slabactors replay") == 1
+    assert said.out.count("see it again: slabactors run") == 2
 
 
 # -- the picture -------------------------------------------------------------------------------------------------------
