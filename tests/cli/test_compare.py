@@ -230,7 +230,8 @@ def test_the_picture_does_not_depend_on_the_users_own_style(command, leave):
 
     command("compare", leave, *both("--plot", "one.svg"))
     with matplotlib.rc_context():
-        matplotlib.rcParams["lines.linewidth"] = 9
+        matplotlib.rcParams["axes.labelpad"] = 40
+        matplotlib.rcParams["xtick.direction"] = "in"
         matplotlib.rcParams["font.size"] = 30
         matplotlib.rcParams["font.family"] = ["No Such Font"]
         said = command("compare", leave, *both("--plot", "two.svg"))

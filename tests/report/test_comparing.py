@@ -148,6 +148,14 @@ def test_several_processes_come_to_the_same_figures():
     assert together.played == alone.played
 
 
+def test_the_order_in_which_runs_come_back_says_nothing():
+    programs = under(find("dead-cache/rmdir-races-last-free"), "v5", "v3.8")
+    *_, comparison = compare(programs, runs=30)
+    backwards = Comparison(programs, 0, 30, dict(reversed(comparison.played.items())), finished=True)
+    assert backwards.as_json() == comparison.as_json()
+    assert [run.seed for run in backwards.lifecycles[0].runs] == list(range(30))
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_is_there_when_it_is_interrupted_has_something_of_every_lifecycle(jobs):
     programs = under(find(STORY), "pre-patch", "v3.8", "v5", **SMALL)
