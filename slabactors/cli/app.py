@@ -273,6 +273,37 @@ def trace(
 
 
 @app.command
+def compare(
+    target: Target,
+    /,
+    *,
+    lifecycle: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--lifecycle",
+            help="A generation of the protocol, once for each; every shipped one by default, but no mutant.",
+            negative=(),
+        ),
+    ] = None,
+    settings: Settings = None,
+    seed: Annotated[int, Parameter(help="The first seed; run has the same ones.")] = 0,
+    runs: Annotated[
+        int, Parameter(name=["--runs", "--seeds"], help="How many runs of each lifecycle, with seeds that follow.")
+    ] = 20,
+    jobs: Annotated[int | None, Parameter(help="Play with so many processes; one by default.")] = None,
+    plot: Annotated[Path | None, Parameter(help="Draw the comparison: a file that ends in .svg or .png.")] = None,
+    save: Annotated[Path | None, Parameter(help="Directory for a file of each finding, shrunken.")] = None,
+    json: Json = False,
+) -> int:
+    """Run a scenario under several lifecycles: bugs, pages of dead caches over time, time to destruction, costs."""
+    from slabactors.cli.compare import compare_lifecycles
+
+    return compare_lifecycles(
+        target, lifecycle or [], settings or [], seed=seed, runs=runs, jobs=jobs, file=plot, save=save, json=json
+    )
+
+
+@app.command
 def workload(
     file: Annotated[
         str | None,

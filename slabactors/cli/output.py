@@ -86,7 +86,7 @@ def note(text: str) -> None:
         print(text, file=sys.stderr)  # noqa: T201
 
 
-def replace_whole(path: Path, text: str | Iterable[str]) -> None:
+def replace_whole(path: Path, text: str | bytes | Iterable[str]) -> None:
     """Write a file, whole or not at all.  What is no ordinary file (a pipe, a terminal) is written to as it is.
 
     Args:
@@ -100,8 +100,11 @@ def replace_whole(path: Path, text: str | Iterable[str]) -> None:
     whole = path.resolve()
     part = whole.with_name(f".{whole.name}.{os.getpid()}.part") if ordinary else path
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+        if isinstance(text, bytes):
+            part.write_bytes(text)
+        else:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                file.writelines([text] if isinstance(text, str) else text)
         if ordinary:
             part.replace(whole)
     finally:
@@ -109,7 +112,7 @@ def replace_whole(path: Path, text: str | Iterable[str]) -> None:
             part.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str | Iterable[str], option: str) -> None:
+def write_whole(path: Path, text: str | bytes | Iterable[str], option: str) -> None:
     """As `replace_whole`, with what to type next when it cannot be done.
 
     Args:

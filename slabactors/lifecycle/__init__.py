@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slabactors.errors import UnknownName
+from slabactors.lifecycle import mutants
 from slabactors.lifecycle.base import Lifecycle, WithoutDestroyWork
 from slabactors.lifecycle.mutants import (
     DeadAfterQueueing,
@@ -15,6 +16,7 @@ from slabactors.lifecycle.mutants import (
     RetryAtOnce,
 )
 from slabactors.lifecycle.pre_patch import PrePatch
+from slabactors.lifecycle.refcount import Refcount
 from slabactors.lifecycle.repaired import Repaired
 from slabactors.lifecycle.v3 import V3
 from slabactors.lifecycle.v3_8 import V38
@@ -57,6 +59,7 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
         V314,
         V315,
         V316,
+        Refcount,
         V319,
         V40EarlyId,
         V40,
@@ -89,6 +92,11 @@ LIFECYCLES: dict[str, type[Lifecycle]] = {
 }
 """Every shipped lifecycle, oldest first, then the repair and the mutants."""
 
+SHIPPED_GENERATIONS: tuple[str, ...] = tuple(
+    name for name, cls in LIFECYCLES.items() if cls.__module__ != mutants.__name__
+)
+"""The names of those that are a generation, or meant to be one, and no mutant of another, oldest first."""
+
 
 def lifecycle(name: str) -> Lifecycle:
     """The lifecycle of that name.
@@ -102,4 +110,4 @@ def lifecycle(name: str) -> Lifecycle:
         raise UnknownName("lifecycle", name, list(LIFECYCLES)) from None
 
 
-__all__ = ["LIFECYCLES", "Lifecycle", "WithoutDestroyWork", "lifecycle"]
+__all__ = ["LIFECYCLES", "SHIPPED_GENERATIONS", "Lifecycle", "WithoutDestroyWork", "lifecycle"]

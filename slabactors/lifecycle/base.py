@@ -64,6 +64,7 @@ class Lifecycle(ABC):
         inits_work_of_new_roots: the array of a new root is overwritten by a work that no root has (3.9 and 3.10).
         inits_work_of_grown_roots: so is one that was made larger (3.9).
         creation_checks_online: creating a child looks, under the mutex, whether its memcg is still there.
+        frees_on_one_cpu: a free is a section that a grace period of sched-RCU waits for.
         holds_cache_while_allocating: `put_cache` is called at the end of every allocation from a child (3.19).
         counts_pages: ``nr_pages`` of a child is the number of pages that it has (to 3.18).
         charges_pages: the pages of a child are charged to the group of whoever allocates (to 5.8).
@@ -97,6 +98,7 @@ class Lifecycle(ABC):
     inits_work_of_new_roots: ClassVar[bool] = False
     inits_work_of_grown_roots: ClassVar[bool] = False
     creation_checks_online: ClassVar[bool] = False
+    frees_on_one_cpu: ClassVar[bool] = False
     holds_cache_while_allocating: ClassVar[bool] = False
     counts_pages: ClassVar[bool] = True
     kmem_pins_memcg: ClassVar[bool] = True

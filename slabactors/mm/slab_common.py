@@ -358,7 +358,12 @@ async def kmem_cache_free(cpu: Cpu, obj: SlabObject) -> None:
     """
     machine = cpu.machine
     cache = obj.slab.cache
-    await machine.allocator.free(cpu, obj)
+    if machine.lifecycle.frees_on_one_cpu:
+        section = await machine.rcu_sched.read_lock()
+        await machine.allocator.free(cpu, obj)
+        await machine.rcu_sched.read_unlock(section)
+    else:
+        await machine.allocator.free(cpu, obj)
     if machine.lifecycle.verifies_every_free and cache.params is not None:
         await machine.lifecycle.object_freed(cpu, cache)
 

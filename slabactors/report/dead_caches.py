@@ -15,6 +15,7 @@ from slabactors.explore.strategy import RandomWalk
 from slabactors.kernel.jiffies import HZ
 from slabactors.mm.memcontrol import MemcgCacheParams, MemCgroup
 from slabactors.mm.slab_common import KmemCache
+from slabactors.mm.slab_page import SlabPage
 from slabactors.report.words import counted
 from slabactors.runtime.step import Outcome, Step, TimePolicy
 from slabactors.scenario import BoundScenario
@@ -31,7 +32,8 @@ class ChildFate:
         root: name of its root cache.
         memcg: name of its memcg.
         offline: when it died, in jiffies: it was marked dead, or its memcg went offline, whichever came first; a cache
-            that is made for a memcg that is offline is dead from the start.  None if it never did.
+            that is made for a memcg that is offline is dead from the start.  None if it never did, as the shared
+            children of 5.9 never do.
         destroyed: when it was freed, in jiffies; None if it never was.
         pages: pages it has at the end of the run; 0 when it was destroyed.
     """
@@ -121,6 +123,7 @@ class DeadCachesWatch:
         self._destroyed: dict[KmemCache, int] = {}
         self._pages: dict[KmemCache, int] = {}
         """Of the children that are there; those of dead ones are in the sum."""
+        self._slabs: set[SlabPage] = set()
         self._sum = 0
         self._pinned = [(0, 0)]
         self._now = 0
@@ -129,40 +132,54 @@ class DeadCachesWatch:
         """A step."""
         self._now = max(self._now, step.now)  # of two live paths the one that took its step first may be seen last
         actor = step.actor
+        for one in (actor, *step.args):
+            if isinstance(one, SlabPage):
+                self._slab(one)
+            elif isinstance(one, KmemCache) and one.root is not None:
+                self._meet(one)
         if isinstance(actor, MemcgCacheParams):
             self._params(actor)
         elif isinstance(actor, MemCgroup):
             self._memcg(actor, step)
-        elif isinstance(actor, KmemCache) and actor.root is not None:
-            self._meet(actor)
-            if step.operation.name == "free":
-                self._free(actor)
+        elif isinstance(actor, KmemCache) and actor.root is not None and step.operation.name == "free":
+            self._free(actor)
 
     def _params(self, params: MemcgCacheParams) -> None:
         cache = params.cache
         if cache in self._destroyed:
             return
-        if params.tombstone is not None:
-            self._count(cache, 0)
-            return
         self._meet(cache)
-        self._count(cache, params.pages)
-        if params.dead:
+        if params.tombstone is None and params.dead:
             self._die(cache)
 
     def _memcg(self, memcg: MemCgroup, step: Step) -> None:
-        if step.operation.name in ("css_offline", "link"):
+        if step.operation.name == "css_offline":
             for cache in memcg.caches:
                 self._meet(cache)
-                if not memcg.online:
-                    self._die(cache)
+            for cache in [one for one in self._children if _group(one) is memcg]:
+                self._die(cache)
+
+    def _slab(self, slab: SlabPage) -> None:
+        """A slab is pages of its cache from the first step about it on, until it goes back."""
+        cache = slab.cache
+        if cache.root is None or cache in self._destroyed:
+            return
+        self._meet(cache)
+        if slab.tombstone is not None:
+            if slab in self._slabs:
+                self._slabs.remove(slab)
+                self._count(cache, self._pages[cache] - (1 << slab.order))
+        elif slab not in self._slabs:
+            self._slabs.add(slab)
+            self._count(cache, self._pages[cache] + (1 << slab.order))
 
     def _meet(self, cache: KmemCache) -> None:
-        if cache not in self._children:
+        if cache not in self._children and cache not in self._destroyed:
             self._children[cache] = None
             self._pages[cache] = 0
-            if cache.params is not None and cache.params.tombstone is None:
-                self._pages[cache] = cache.params.pages
+            group = _group(cache)
+            if group is not None and not group.online:
+                self._die(cache)
 
     def _count(self, cache: KmemCache, pages: int) -> None:
         before = self._pages.get(cache, 0)
@@ -205,6 +222,11 @@ class DeadCachesWatch:
         )
         broke = signature(outcome) if outcome.bug is not None and outcome.culprit is not None else None
         return DeadCaches(children, tuple(self._pinned), self._now, broke)
+
+
+def _group(cache: KmemCache) -> MemCgroup | None:
+    """Whose child it was made for, whoever is charged for its pages by now."""
+    return None if cache.params is None else cache.params.memcg
 
 
 def dead_caches(program: BoundScenario, seed: int = 0) -> DeadCaches:

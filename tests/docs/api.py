@@ -27,6 +27,7 @@ PUBLIC = {
     ],
     "Lifecycles": ["lifecycle", "lifecycle.v5"],
     "Search": ["testing", "live", "report.finding", "explore.finding"],
+    "Compare lifecycles": ["report.comparing", "report.plotting", "report.dead_caches"],
     "Real bugs": ["catalogue", "catalogue.verification", "catalogue.matrix"],
     "Read what a run left": ["trace.reader", "trace.query", "trace.sql", "trace.log"],
     "Read a machine": ["mm.slabinfo", "mm.sysfs_slab", "mm.memcg_files"],
@@ -174,7 +175,11 @@ def members(node: ast.ClassDef) -> Iterator[str]:
         if not isinstance(one, Function) or one.name.startswith("_") or decorated(one, "operation", r"\w+\.setter"):
             continue
         kind = "async " if isinstance(one, ast.AsyncFunctionDef) else ""
-        code = one.name if decorated(one, "property") else kind + signature(one, bound=True)
+        code = (
+            one.name
+            if decorated(one, "property") or decorated(one, "cached_property")
+            else kind + signature(one, bound=True)
+        )
         yield item(code, said(ast.get_docstring(one)), "  ")
 
 
