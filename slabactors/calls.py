@@ -19,10 +19,11 @@ import msgspec
 
 from slabactors.errors import UsageError
 from slabactors.explore.finding import Finding
+from slabactors.files import module_of
 from slabactors.machine import Machine
 from slabactors.runtime.recipe import Function, Named, Place
 from slabactors.runtime.turns import Turn, taken_again
-from slabactors.scenario import BoundScenario, find, module_of, scenario
+from slabactors.scenario import BoundScenario, find, scenario
 
 __all__ = ["STEPS_MAX", "program_of", "story_of_turns", "things_of"]
 

@@ -11,11 +11,13 @@ from enum import StrEnum
 
 __all__ = [
     "CorpusError",
+    "EndlessLoop",
     "FindingFileError",
     "ForeignAwait",
     "ForeignCall",
     "KernelBug",
     "Kind",
+    "LifecycleMistake",
     "LogFileError",
     "NondeterminismError",
     "OutputError",
@@ -28,6 +30,7 @@ __all__ = [
     "UsageError",
     "WorkersLost",
     "WorkloadError",
+    "WrongReturn",
 ]
 
 
@@ -98,6 +101,18 @@ class UnknownName(UsageError):
 
 class ScenarioError(UsageError):
     """A scenario file cannot be read, imported, or holds no scenario; or its parameters do not fit."""
+
+
+class LifecycleMistake(ScenarioError):
+    """A lifecycle of a file is missing, or its class cannot be one."""
+
+
+class WrongReturn(UsageError):
+    """A function of the user's returned what it must not: whoever drives it, that is no finding."""
+
+
+class EndlessLoop(UsageError):
+    """A path, an operation or a file does not come to its next step: it loops, or waits, without awaiting anything."""
 
 
 class ForeignAwait(UsageError):

@@ -35,6 +35,7 @@ from slabactors.runtime.calling import Call
 from slabactors.runtime.served import ServedRuntime
 from slabactors.runtime.step import Decision, Observer, Outcome
 from slabactors.runtime.turns import Turn
+from slabactors.runtime.watchdog import watched
 from slabactors.scenario import BoundScenario
 from slabactors.testing import Failed, Session, current
 
@@ -217,8 +218,9 @@ async def live_machine(
         session.machines.append(machine)
     thrown: BaseException | None = None
     try:
-        async with runtime.serve(machine, daemons=machine.daemons(), at_rest=machine.at_rest):
-            yield machine
+        with watched():
+            async with runtime.serve(machine, daemons=machine.daemons(), at_rest=machine.at_rest):
+                yield machine
     except BaseException as raised:
         thrown = raised
     outcome = runtime.outcome

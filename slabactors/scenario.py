@@ -14,24 +14,25 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import inspect
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from slabactors.actors import Clock
 from slabactors.errors import ScenarioError, UnknownName
 from slabactors.explore.program import Driver, Execution, prepared
+from slabactors.files import FILE_MODULE, module_of, place_of
 from slabactors.kernel.jiffies import HZ
-from slabactors.lifecycle import Lifecycle, lifecycle
+from slabactors.lifecycle import Lifecycle
 from slabactors.machine import SETTLE_JIFFIES, WATCHED, Machine, MachineConfig
+from slabactors.own_lifecycle import find_lifecycle
 from slabactors.runtime.simulated import Simulation, Strategy
 from slabactors.runtime.step import Decision, Observer, Outcome, TimePolicy
+from slabactors.runtime.watchdog import watched
 
 if TYPE_CHECKING:
     from slabactors.explore.simplify import Knob
@@ -51,9 +52,6 @@ __all__ = [
 ]
 
 Story = Callable[..., Coroutine[Any, Any, None]]
-
-FILE_MODULE: Final = "slabactors_file_"
-"""How the modules that scenario and lifecycle files are imported as are called, before a digest of the path."""
 
 STEPS_MAX: Final = 20_000
 """Bound on the steps of a run, of a scenario that does not ask for more."""
@@ -138,19 +136,6 @@ def _article(kind: type) -> str:
     return _ARTICLES[kind]
 
 
-def _place(function: Callable[..., Any]) -> str:
-    """File and line of a function, as the user would name the file."""
-    code = inspect.unwrap(function).__code__
-    line = code.co_firstlineno  # of its first decorator
-    try:
-        text = inspect.getsourcelines(code)[0]
-    except OSError:  # typed in at a prompt
-        text = []
-    line += next((number for number, one in enumerate(text) if one.lstrip().startswith(("async def", "def "))), 0)
-    file = Path(code.co_filename)
-    return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{line}"
-
-
 def _kind(parameter: inspect.Parameter) -> type | None:
     """The type of a knob: as annotated, else that of its default; None when it cannot be one."""
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
@@ -201,7 +186,7 @@ class Scenario:
     @property
     def where(self) -> str:
         """File and line of its function."""
-        return _place(self.function)
+        return place_of(self.function)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -497,7 +482,8 @@ class BoundScenario:
             autojump=False,
         )
         machine = self.machine(runtime.clock)
-        outcome = await runtime.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
+        with watched():
+            outcome = await runtime.run(self.main(machine), daemons=machine.daemons(), at_rest=machine.at_rest)
         return LiveExecution(outcome, machine, runtime.decisions())
 
     @property
@@ -587,7 +573,7 @@ def scenario(
 
     def decorate(function: Story) -> Scenario:
         if not inspect.iscoroutinefunction(function):
-            place = f" ({_place(function)})" if inspect.isfunction(function) else ""
+            place = f" ({place_of(function)})" if inspect.isfunction(function) else ""
             called = getattr(function, "__name__", type(function).__name__)
             raise ScenarioError(
                 f"a scenario is an async def; {called} is not{place}.\n"
@@ -597,7 +583,7 @@ def scenario(
         if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
             found = "nothing" if first is None else repr(str(first))
             raise ScenarioError(
-                f"a scenario takes a machine; {function.__name__} takes {found} ({_place(function)}).\n"
+                f"a scenario takes a machine; {function.__name__} takes {found} ({place_of(function)}).\n"
                 f"  Write: async def {function.__name__}(machine: Machine) -> None"
             )
         return Scenario(
@@ -612,51 +598,6 @@ def scenario(
         )
 
     return decorate
-
-
-def find_lifecycle(name: str, called: str | None = None) -> Lifecycle:
-    """A shipped lifecycle by name, or one of a file: ``FILE.py:CLASS``, or ``FILE.py`` when it holds just one.
-
-    Args:
-        name: which one.
-        called: the name that one of a file is to have, if not that one.
-
-    Raises:
-        UnknownName: there is no such lifecycle.
-        ScenarioError: the file is missing, does not import, or its class misses a method.
-    """
-    path, separator, class_name = name.rpartition(":")
-    if not separator or not path.endswith(".py"):
-        path, class_name = name, ""
-    if not path.endswith(".py"):
-        return lifecycle(name)
-    file = Path(path)
-    if not file.is_file():
-        raise ScenarioError(f"there is no lifecycle file {file}.\n  List the shipped lifecycles with: slabactors list")
-    module = module_of(file)
-    own = {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Lifecycle) and value.__module__ == module.__name__
-    }
-    if not class_name and len(own) == 1:
-        class_name = next(iter(own))
-    if not class_name:
-        raise ScenarioError(
-            f"{path} holds {'several lifecycles' if own else 'no lifecycle'}: "
-            f"expected one subclass of Lifecycle, found {', '.join(sorted(own)) or 'none'}.\n"
-            f"  Name one: --lifecycle {path}:CLASS"
-        )
-    if class_name not in own:
-        raise UnknownName(f"lifecycle in {path}", class_name, sorted(own), hint=f"Name one: --lifecycle {path}:CLASS")
-    try:
-        # A class of its own by that name, so that findings and reports say where it is.
-        found: Lifecycle = type(
-            class_name, (own[class_name],), {"name": called or name, "__module__": module.__name__ + ".named"}
-        )()
-    except TypeError as error:
-        raise ScenarioError(f"{path}:{class_name} is not a whole lifecycle: {error}.") from error
-    return found
 
 
 # -- finding them ------------------------------------------------------------------------------------------------------
@@ -734,55 +675,6 @@ def _lost(file: Path, found: Sequence[Scenario]) -> Iterator[tuple[str, str]]:
         first = decorated.get(one.function.__name__)
         if first is not None and first < int(line) and Path(place).resolve() == file.resolve():
             yield f"{place}:{first}", one.name
-
-
-def module_of(file: Path, name: str | None = None) -> ModuleType:
-    """The module of a file, imported once.
-
-    Args:
-        file: a Python file.
-        name: the module name to import it under.
-
-    Raises:
-        ScenarioError: it does not import.
-    """
-    module_name = name or f"{FILE_MODULE}{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
-    module = sys.modules.get(module_name)
-    return module if module is not None else _import(file, module_name)
-
-
-def _import(file: Path, module_name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise ScenarioError(f"{file} is not a Python file.\n  A scenario file ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    beside = str(file.parent.resolve())
-    if beside not in sys.path:
-        sys.path.append(beside)  # so that it can import its neighbours, as a script could
-    try:
-        spec.loader.exec_module(module)
-    except ScenarioError:
-        del sys.modules[module_name]
-        raise
-    except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
-        raise ScenarioError(
-            f"{file} does not import: {type(error).__name__}{_at_line(file, error)}: {error}\n"
-            f"  See the whole traceback with: python {file}"
-        ) from error
-    return module
-
-
-def _at_line(file: Path, error: BaseException) -> str:
-    """The line of a file at which importing it failed, if there is one: one of no text has none."""
-    same = file.resolve()
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == same
-    ]
-    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() == same:
-        lines.append(error.lineno)
-    return f" at line {lines[-1]}" if lines and lines[-1] else ""
 
 
 def find(target: str) -> Scenario:

@@ -252,6 +252,9 @@ def report(outcome: Outcome, machine: Machine, facts: dict[str, Any], *, json: b
             say(f"  {signature(outcome)}")
             say(f"  {bug.message}")
             say("  Shrink and explain it with: slabactors explore, then slabactors why")
+        elif outcome.ending is Ending.BOUND:
+            last = f"; {outcome.going} was going on" if outcome.going else ""
+            say(f"Undetermined: the run hit the bound on steps{last}.")
     if bug is not None:
         return BUG
     return FINE if outcome.ending is Ending.DONE else UNDETERMINED

@@ -55,6 +55,7 @@ def print_no_bug(result: SearchResult) -> None:
         say(f"No bug in {counted(result.executions, 'execution')}.  That is not a proof.")
     elif result.finished:
         say(f"Undetermined: {result.bounded} of {result.executions} executions hit the bound on steps.")
+        say("  Who goes on in one of them: slabactors run TARGET, with the same options.")
     else:
         say("Undetermined: interrupted before a bug was found.")
 

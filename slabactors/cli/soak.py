@@ -25,6 +25,7 @@ from slabactors.explore.finding import check_directory, signature
 from slabactors.report.finding import Report
 from slabactors.report.shrinking import LIVE, SeenLive, shorten_decisions
 from slabactors.report.words import counted
+from slabactors.runtime.live import first
 from slabactors.runtime.step import Ending
 from slabactors.scenario import BoundScenario, LiveExecution
 
@@ -95,7 +96,10 @@ def soak_scenario(program: BoundScenario, options: LiveOptions, *, json: bool) -
         check_directory(options.save)  # now, and not after an hour
     soaked = Soaked()
     with Ticker() as ticker:
-        anyio.run(_soak, program, options, soaked, ticker, backend=options.runtime)
+        try:
+            anyio.run(_soak, program, options, soaked, ticker, backend=options.runtime)
+        except BaseExceptionGroup as several:
+            raise first(several) from None  # a run that could not be gone on with
     if soaked.interrupted:
         note(f"slabactors: interrupted after {counted(soaked.runs, 'run')}; this is what was found so far.")
     reports = _reports(program, options, soaked)

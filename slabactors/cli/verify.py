@@ -153,6 +153,7 @@ def as_json(program: BoundScenario, result: Verification, reports: list[Report],
         "depth": statistics.depth,
         "seconds": round(result.seconds, 3),
         "bounded": result.bounded,
+        "endless": result.endless,
         "pipelined": result.pipelined,
         "early_firings_used_up": result.held_back,
         "explored": round(result.progress, 4),
@@ -192,6 +193,10 @@ def print_result(program: BoundScenario, result: Verification, reports: list[Rep
         case "verified":
             say(f"Verified: no interleaving of this scenario breaks it{limits}.")
         case "undetermined":
+            if result.endless:
+                of = f"{counted(result.endless, 'state')} of {result.states}" if result.states else "some states"
+                say(f"Undetermined: it goes on for ever; from {of} no order of steps comes to an end.")
+                return
             reason = "the bound on steps was hit" if result.bounded else "the search was cut short"
             say(f"Undetermined: {reason}; about {100 * result.progress:.1f} % was explored.")
         case _:

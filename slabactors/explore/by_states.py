@@ -51,6 +51,7 @@ class ByStates:
         self.sometimes = dict.fromkeys(program.sometimes, False)
         self.bounded = 0
         self.pipelined = 0
+        self.endless = 0
         self.states = 0
         self.transitions = 0
         self.effort = 0.0
@@ -90,6 +91,8 @@ class ByStates:
         for statistics in search.run():
             self._take(statistics, tables)
             yield True
+        if not search.ends and not search.broke:
+            raise NoTables("it comes to no end")  # by running it is seen from which states
         for broke in search.broke.values():
             self._replay(search.schedule(broke.state, broke.path), must_break=True)
         for end in search.ends:
@@ -152,6 +155,8 @@ class ByStates:
                 self.sometimes[text] |= reached
         program.dispose(execution)
         more = guide.advance()
+        if not more:
+            self.endless = guide.endless()
         statistics = guide.statistics
         self.states, self.transitions = statistics.states, statistics.transitions
         self.statistics.executions = statistics.executions

@@ -27,6 +27,7 @@ class ByTraces:
     """
 
     name = "dpor"
+    endless = 0
     states = 0
     transitions = 0
     calls_between_looks = REPORT_EVERY

@@ -3,13 +3,15 @@
 States are few where traces are many: a hundred ways to take pages from a counter come to the same few states.  Each run
 follows the steps that lead to a state not looked at yet, goes on from there, and ends where it comes to a state that
 has been seen (by its `slabactors.explore.fingerprint.Fingerprint`), to a bug, or to rest.  Nothing is reduced, so
-nothing has to be known about which steps commute.
+nothing has to be known about which steps commute.  A program that goes round in circles has few states, too: so it is
+noted how each was come to, and in the end from which of them there is a way to rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from slabactors.actors import Actor, Operation
 from slabactors.actors.footprint import Reach
@@ -66,7 +68,11 @@ class States:
     def __init__(self) -> None:
         self.stack: list[Fork] = []
         self.statistics = StateStatistics()
-        self.seen: set[bytes] = set()
+        self.seen: dict[bytes, int] = {}
+        """The states, numbered as they were come to."""
+        self._before: list[list[int]] = []
+        """From which states each was come to."""
+        self._ends: set[int] = set()
         self.error: NoFingerprint | None = None
         self._fingerprint = Fingerprint()
         self.follow(None)
@@ -94,17 +100,42 @@ class States:
         simulation = self._simulation
         assert isinstance(simulation, GuidedSimulation)
         if simulation.broken:
+            self._ends.update(self._last())
             return None
         by_key = {path.key: path for path in enabled}
         if self._depth == len(self.stack):
             state = self._state(simulation)
-            if state is None or state in self.seen:
+            if state is None or not self._is_new(state):
                 return None
-            self.seen.add(state)
             self.stack.append(Fork(self._in_order(by_key), state=state))
         fork = self.stack[self._depth]
         self._depth += 1
         return by_key[fork.options[fork.index]]  # type: ignore[index]
+
+    def _is_new(self, state: bytes) -> bool:
+        """Write down how a state was come to; whether that is for the first time."""
+        number = self.seen.setdefault(state, len(self._before))
+        if number == len(self._before):
+            self._before.append(self._last())
+            return True
+        self._before[number] += self._last()
+        return False
+
+    def _last(self) -> list[int]:
+        """The state before the one at hand; none for the first."""
+        states = (fork.state for fork in reversed(self.stack) if fork.state is not None)
+        return [self.seen[state] for state in islice(states, 1)]
+
+    def endless(self) -> int:
+        """From how many states no order of steps comes to an end; to be asked when all were looked at."""
+        left = [*self._ends]
+        ending = set(left)
+        while left:
+            for before in self._before[left.pop()]:
+                if before not in ending:
+                    ending.add(before)
+                    left.append(before)
+        return len(self.seen) - len(ending)
 
     @staticmethod
     def _in_order(by_key: dict[str, SimPath]) -> list[str]:
@@ -142,11 +173,13 @@ class States:
     def finished(self, simulation: GuidedSimulation) -> None:
         """Nothing moves any more."""
         if simulation.broken:
+            self._ends.update(self._last())
             return
         if self._depth == len(self.stack):
             state = self._state(simulation)
             if state is not None:
-                self.seen.add(state)
+                self._is_new(state)
+                self._ends.add(self.seen[state])
         self.exhausted = True
         self.complete = True
 

@@ -43,6 +43,7 @@ class Way(Protocol):
     found: dict[str, Proved]
     sometimes: dict[str, bool]
     bounded: int
+    endless: int
     pipelined: int
     held_back: bool
     states: int
@@ -82,6 +83,7 @@ class Verification:
         found: distinct bugs by signature, in the order in which they were found.
         sometimes: which sentences of `Program.sometimes` were reached.
         bounded: executions that hit the bound on steps.
+        endless: from how many states no order of steps comes to an end; known when the search was by states.
         pipelined: executions in which a message could overtake another one by the same sender to another actor.
         held_back: in some execution a timer had used up its early firings.
         exhaustive: everything was explored, and no bound on steps was hit.
@@ -98,6 +100,7 @@ class Verification:
     found: dict[str, Proved] = field(default_factory=dict)
     sometimes: dict[str, bool] = field(default_factory=dict)
     bounded: int = 0
+    endless: int = 0
     pipelined: int = 0
     held_back: bool = False
     exhaustive: bool = False
@@ -119,6 +122,7 @@ class Verification:
         self.states, self.transitions = way.states, way.transitions
         self.found = way.found
         self.sometimes = way.sometimes
+        self.endless = way.endless
         self.bounded, self.held_back, self.pipelined = way.bounded, way.held_back, way.pipelined
         self.progress = way.progress()
 
@@ -199,7 +203,9 @@ def _turn(way: Way, turn: float, result: Verification, started: float, stop: Cal
         now = wall.monotonic()
         if not more:
             result.finished = True
-            result.exhaustive = not way.bounded
+            result.exhaustive = not (way.bounded or way.endless)
+        if way.bounded and turn != float("inf"):
+            until = way.effort  # it will prove nothing any more, so the other one is to go on
         if not more or now - looked >= LOOK_SECONDS or count % way.calls_between_looks == 0 or way.cut or stop():
             looked = now
             result.seconds = now - started
@@ -221,6 +227,7 @@ def _sum_up(result: Verification, way: Way, ways: list[Way]) -> None:
     else:
         result.sometimes = {text: any(one.sometimes[text] for one in ways) for text in way.sometimes}
         result.bounded = sum(one.bounded for one in ways)
+        result.endless = sum(one.endless for one in ways)
         result.held_back = any(one.held_back for one in ways)
         result.progress = max(one.progress() for one in ways)
     if len(ways) > 1:

@@ -45,22 +45,29 @@ class V316(WithoutDestroyWork):
         await cache.params.memcg.get()
 
     async def create_child(self, cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
-        """``memcg_register_cache()``, by a kworker: nobody looks whether the group is still online."""
+        """``memcg_register_cache()`` under its mutex, by a kworker: nobody looks whether the group is still online."""
         machine = cpu.machine
         await machine.memcg_slab_mutex.lock()
-        child = await root.read_slot(memcg.id)
-        if child is None:
-            await hold_hotplug(cpu)
-            await machine.slab_mutex.lock()
-            child = await new_child(machine, root, memcg)
-            await sysfs_slab_add(cpu, child)
-            machine.list_new(child)
-            await machine.slab_mutex.unlock()
-            await release_hotplug(cpu)
-            await self.register_cache(cpu, child)
-            await memcg.link(child)
-            await root.publish(memcg.id, child)
+        child = await self.memcg_register_cache(cpu, root, memcg)
         await machine.memcg_slab_mutex.unlock()
+        return child
+
+    async def memcg_register_cache(self, cpu: Cpu, root: KmemCache, memcg: MemCgroup) -> KmemCache:
+        """``memcg_register_cache()``: the child, made unless it is there.  Under memcg_slab_mutex."""
+        machine = cpu.machine
+        child = await root.read_slot(memcg.id)
+        if child is not None:
+            return child
+        await hold_hotplug(cpu)
+        await machine.slab_mutex.lock()
+        child = await new_child(machine, root, memcg)
+        await sysfs_slab_add(cpu, child)
+        machine.list_new(child)
+        await machine.slab_mutex.unlock()
+        await release_hotplug(cpu)
+        await self.register_cache(cpu, child)
+        await memcg.link(child)
+        await root.publish(memcg.id, child)
         return child
 
     async def offline(self, cpu: Cpu, memcg: MemCgroup) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from slabactors.errors import ForeignAwait, ForeignCall, Kind, NondeterminismError, ReplayDiverged
+from slabactors.errors import EndlessLoop, ForeignAwait, ForeignCall, Kind, NondeterminismError, ReplayDiverged
 from slabactors.explore.campaign import Found
 from slabactors.explore.fewest import Budget, Fewest
 from slabactors.explore.finding import Choice, Finding
@@ -82,7 +82,7 @@ def reports_of(
         budget = Budget(seconds=seconds, stop=stop)
         try:
             shrunken, steps = shorten(one, budget, first)
-        except (ReplayDiverged, NondeterminismError, ForeignAwait, ForeignCall) as error:
+        except (ReplayDiverged, NondeterminismError, EndlessLoop, ForeignAwait, ForeignCall) as error:
             if strategy not in ("dpor", "states", LIVE):
                 raise
             # An exhaustive search goes on after a bug, and may meet one that no ordinary run shows; in a live run a

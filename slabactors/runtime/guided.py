@@ -13,7 +13,15 @@ from typing import Any, Protocol
 
 from slabactors.actors import Actor, Message, Operation
 from slabactors.actors.footprint import Reach
-from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError, UsageError
+from slabactors.errors import (
+    EndlessLoop,
+    ForeignAwait,
+    ForeignCall,
+    KernelBug,
+    NondeterminismError,
+    UsageError,
+    WrongReturn,
+)
 from slabactors.runtime.simulated import SimPath, Simulation, host_error
 from slabactors.runtime.step import CLOCK, Ending, Outcome, TimePolicy, touched_freed, uncaught
 
@@ -221,7 +229,7 @@ class GuidedSimulation(Simulation):
 
     def _stop(self, path: SimPath, raised: Exception, operation: Operation, actor: Actor) -> None:
         """A path broke a rule: note it, and let the path go no further."""
-        if isinstance(raised, ForeignAwait | ForeignCall | NondeterminismError):
+        if isinstance(raised, EndlessLoop | ForeignAwait | ForeignCall | WrongReturn | NondeterminismError):
             raise raised
         error: BaseException | None = None
         if isinstance(raised, KernelBug):

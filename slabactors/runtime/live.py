@@ -45,11 +45,12 @@ from slabactors.actors import (
     join,
     message_of,
 )
-from slabactors.errors import ForeignAwait, KernelBug
+from slabactors.errors import EndlessLoop, ForeignAwait, KernelBug, WrongReturn
 from slabactors.runtime.live_path import Failure, LivePath, Mailbox, blocked, deliverable
 from slabactors.runtime.step import (
     CHOOSE,
     NOTHING,
+    SERVED_MAX,
     Decision,
     Ending,
     Observer,
@@ -58,6 +59,7 @@ from slabactors.runtime.step import (
     checked_count,
     deferrable,
     deliver,
+    endless,
     hung,
     in_vain,
     touched_freed,
@@ -170,6 +172,7 @@ class LiveRuntime:
 
         Raises:
             ForeignAwait: a path made a request that no driver knows.
+            WrongReturn: a function of the user's returned what it must not.
         """
         self._nudge = anyio.Event()
         try:
@@ -204,10 +207,13 @@ class LiveRuntime:
     def _outcome(self) -> Outcome:
         if not self._failures:
             ending = Ending.BOUND if self._bounded else Ending.DONE
-            return Outcome(ending, len(self.steps) + len(self._choices), self.clock.now)
+            outcome = Outcome(ending, len(self.steps) + len(self._choices), self.clock.now)
+            if self._bounded and self.steps:
+                outcome.going = self.steps[-1][0].name
+            return outcome
         failure = min(self._failures, key=Failure.order)
         raised, path = failure.raised, failure.path
-        if isinstance(raised, ForeignAwait):
+        if isinstance(raised, EndlessLoop | ForeignAwait | WrongReturn):
             raise raised
         # In the simulator the run ends here; what others have done since is no part of it.
         del self.steps[failure.position :]
@@ -292,6 +298,7 @@ class LiveRuntime:
         send = resume = coroutine.send
         receive = path.replies.receive
         value: Any = None
+        left = SERVED_MAX
         while True:
             try:
                 request = resume(value)
@@ -299,11 +306,15 @@ class LiveRuntime:
                 return stop.value
             resume = send
             if type(request) is tuple:
+                left = SERVED_MAX
                 path.request = request
                 self._post(path, request)
             elif isinstance(request, Request):
                 value = self._serve(path, request)
                 if value is not _WAITS:
+                    left -= 1
+                    if not left:
+                        raise endless(path.name, path.coroutine)
                     continue
             else:
                 # Somebody else's awaitable: it and its host talk through us.

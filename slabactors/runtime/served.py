@@ -17,7 +17,7 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from slabactors.actors import Operation, Spawn
-from slabactors.errors import ForeignAwait, KernelBug, MachineOff, UsageError
+from slabactors.errors import EndlessLoop, ForeignAwait, KernelBug, MachineOff, UsageError, WrongReturn
 from slabactors.runtime.calling import Call, Host
 from slabactors.runtime.live import LiveRuntime, first
 from slabactors.runtime.remake import Surveyor, frame_of
@@ -62,7 +62,7 @@ class ServedRuntime(LiveRuntime):
         self._outside = Outside()
         self._turns: list[Call[Any] | Settles | Settled] = []
         self._returned: list[int] = []
-        self._mistake: ForeignAwait | None = None
+        self._mistake: EndlessLoop | ForeignAwait | WrongReturn | None = None
         self._at_rest: Callable[[], None] | None = None
         self._settlers = 0
         self._asking = 0
@@ -153,7 +153,7 @@ class ServedRuntime(LiveRuntime):
         if self.outcome is None and self._mistake is None and (self._failures or self._bounded):
             try:
                 self.outcome = self._outcome()
-            except ForeignAwait as mistake:
+            except (EndlessLoop, ForeignAwait, WrongReturn) as mistake:
                 self._mistake = mistake
         for call in self.calls:
             call.over.set()
@@ -167,7 +167,7 @@ class ServedRuntime(LiveRuntime):
         if bug is not None:
             error = KernelBug(bug.kind, bug.message, clause=bug.clause, about=bug.about)
         elif self._mistake is not None:
-            error = ForeignAwait(*self._mistake.args)
+            error = type(self._mistake)(*self._mistake.args)
         elif self._bounded:
             error = MachineOff(
                 f"the machine has made {self.steps_max} steps, as many as it may.\n  Give it more: steps_max=..."

@@ -36,9 +36,18 @@ from slabactors.actors import (
     message_of,
 )
 from slabactors.actors.locks import AT_LARGE
-from slabactors.errors import ForeignAwait, ForeignCall, KernelBug, NondeterminismError, ReplayDiverged
+from slabactors.errors import (
+    EndlessLoop,
+    ForeignAwait,
+    ForeignCall,
+    KernelBug,
+    NondeterminismError,
+    ReplayDiverged,
+    WrongReturn,
+)
 from slabactors.runtime.step import (
     NOTHING,
+    SERVED_MAX,
     Ending,
     Lineage,
     Observer,
@@ -48,6 +57,7 @@ from slabactors.runtime.step import (
     checked_count,
     deferrable,
     deliver,
+    endless,
     hung,
     in_vain,
     place_of,
@@ -251,6 +261,7 @@ class Simulation:
         Raises:
             ForeignAwait: a path awaited something that needs an event loop.
             ForeignCall: a path or an operation called what no schedule can repeat.
+            WrongReturn: a function of the user's returned what it must not.
             NondeterminismError: the strategy has come to the same state before, and it was another one.
             ReplayDiverged: the strategy follows a schedule that does not fit.
         """
@@ -289,7 +300,7 @@ class Simulation:
         except ForeignCall as offence:
             offence.reported = True
             raise
-        except (ForeignAwait, NondeterminismError, ReplayDiverged):
+        except (EndlessLoop, ForeignAwait, WrongReturn, NondeterminismError, ReplayDiverged):
             raise
         except Exception as raised:
             host_error(raised)
@@ -441,6 +452,9 @@ class Simulation:
     def _outcome(self, ending: Ending, bug: KernelBug | None, error: BaseException | None) -> Outcome:
         path = self._current
         outcome = Outcome(ending, len(self.record), self.clock.now, bug, error=error)
+        if ending is Ending.BOUND and path is not None:
+            place = "" if path.timer is not None else place_of(path.coroutine)
+            outcome.going = f"{path.name} at {place}" if place else path.name
         if bug is not None and path is not None:
             outcome.culprit = path
             if path.request is not NOTHING:
@@ -554,9 +568,16 @@ class Simulation:
         Raises:
             StopIteration: the path returned meanwhile.
             ForeignAwait: it awaited something of an event loop.
+            EndlessLoop: it awaits without end what is no step.
         """
+        left = SERVED_MAX
         while type(request) is not tuple:
             value: Any = None
+            left -= 1
+            if not left:
+                if isinstance(request, Spawn):
+                    request.coroutine.close()  # nobody will start it
+                raise endless(path.name, path.coroutine)
             if request is MIGHT_SLEEP:
                 self.locks.may_sleep(path)
             elif isinstance(request, Parallel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from types import CoroutineType
 from typing import Any, NoReturn, Protocol, Self, cast
 
 from slabactors.actors import Actor, Choose, Locks, Message, Operation, Request, Timed, Tombstone
-from slabactors.errors import ForeignAwait, KernelBug, Kind
+from slabactors.errors import EndlessLoop, ForeignAwait, KernelBug, Kind
 
 __all__ = ["Decision", "Ending", "Observer", "Outcome", "Step", "TimePolicy"]
 
@@ -193,6 +194,7 @@ class Outcome:
         culprit: the path whose step broke it, if one did.
         operation: the operation at which it broke.
         actor: the actor at which it broke.
+        going: when the bound on steps was hit, who was going on, and where.
     """
 
     ending: Ending
@@ -202,6 +204,7 @@ class Outcome:
     culprit: PathView | None = None
     operation: Operation | None = None
     actor: Actor | None = None
+    going: str = ""
     error: BaseException | None = field(default=None, repr=False)
 
 
@@ -288,35 +291,61 @@ def in_vain(timer: Timed | None) -> bool:
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 """Where the lines are that no author of a scenario wrote.  In a virtual environment slabactors itself may be there."""
 
+_PACKAGE = FilePath((lambda: None).__code__.co_filename).parent.parent
+SHIPPED = (f"{_PACKAGE}{os.sep}", f"{_PACKAGE.parent / 'scenarios'}{os.sep}")
+"""Where the lines are that users did not write, but came with slabactors."""
+
 
 def uncaught(raised: BaseException, path: PathView | None) -> KernelBug:
     """An exception of a path's own code, as a finding that says where."""
-    place = "?"
+    innermost = own = users = ""
     frame = raised.__traceback__
+    if isinstance(raised.__cause__, StopIteration):  # which Python replaces where it leaves a coroutine
+        frame = raised.__cause__.__traceback__ or frame
     while frame is not None:
-        # The innermost line that is not a library's: the one that its author can do something about.
+        # The innermost line of its author's: the one that he can do something about.
         file = frame.tb_frame.f_code.co_filename
-        if place == "?" or not file.startswith(LIBRARIES):
-            place = f"{FilePath(file).name}:{frame.tb_lineno}"
+        innermost = f"{FilePath(file).name}:{frame.tb_lineno}"
+        if not file.startswith(LIBRARIES):
+            own = innermost
+        if not file.startswith((*LIBRARIES, *SHIPPED)):
+            users = innermost
         frame = frame.tb_next
+    place = users or own or innermost or "?"
     who = path.name if path is not None else "the run"
     text = next(iter(str(raised).splitlines()), "no message")
+    inside = f", in {own}" if users and own != users else ""
     return KernelBug(
         Kind.EXCEPTION,
-        f"{who} raised {type(raised).__name__} at {place}: {text}",
+        f"{who} raised {type(raised).__name__} at {place}{inside}: {text}",
         clause=f"{type(raised).__name__} at {place}",
     )
 
 
 def place_of(coroutine: Any) -> str:
     """File and line of the innermost ``await`` that is somebody's own code."""
-    place = ""
+    place = users = ""
     while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
         frame = coroutine.cr_frame
-        if "/asyncio/" not in frame.f_code.co_filename:
-            place = f"{FilePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}()"
+        file = frame.f_code.co_filename
+        if "/asyncio/" not in file:
+            place = f"{FilePath(file).name}:{frame.f_lineno} in {frame.f_code.co_name}()"
+            if not file.startswith((*LIBRARIES, *SHIPPED)):
+                users = place
         coroutine = coroutine.cr_await
-    return place
+    return users or place
+
+
+SERVED_MAX = 20_000
+"""How many requests that are no message a path may make one after the other: a bound on loops without a step."""
+
+
+def endless(name: str, coroutine: Any) -> EndlessLoop:
+    """A path goes on spawning, choosing and telling, and never comes to a step."""
+    return EndlessLoop(
+        f"path {name!r} awaited {SERVED_MAX:,} things at {place_of(coroutine)} of which none is a step of an actor; "
+        "it may never end.\n  Bound the loop, or await an operation in it."
+    )
 
 
 def unknown_request(name: str, coroutine: Any, request: Request) -> ForeignAwait:

@@ -30,6 +30,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from slabactors.errors import ForeignCall
 from slabactors.runtime.caller import line_of_program
 from slabactors.runtime.step import LIBRARIES
+from slabactors.runtime.watchdog import watched
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,6 +96,7 @@ _TIME: Final = {
 
 _AUDITED: Final = {
     "time.sleep": ("time.sleep()", CLOCK),
+    "builtins.input": ("input()", OUTSIDE),
     "subprocess.Popen": ("subprocess.Popen()", OUTSIDE),
     "os.system": ("os.system()", OUTSIDE),
     "os.fork": ("os.fork()", OUTSIDE),
@@ -265,6 +267,7 @@ def tripwires() -> Iterator[None]:
 
     Raises:
         ForeignCall: at the end, when a path was caught and its own code has swallowed that.
+        EndlessLoop: a path or an operation does not come to its next step, see `slabactors.runtime.watchdog`.
     """
     global _depth
     with _lock:
@@ -273,7 +276,8 @@ def tripwires() -> Iterator[None]:
         _depth += 1
     before, _state.offence = _state.offence, None
     try:
-        yield
+        with watched():
+            yield
         raise_swallowed()
     finally:
         _state.offence = before

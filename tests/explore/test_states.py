@@ -23,6 +23,8 @@ from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import find
 from tests.explore.counted import KINDS, ActorProgram, Var, World, random_program, values
 from tests.explore.micro import Micro
+from tests.explore.programs import SmallProgram
+from tests.explore.programs import World as SmallWorld
 
 COUNTS = [
     ("fixed", 2, 1, 43, 96),
@@ -456,3 +458,21 @@ def test_who_waits_for_a_deferrable_timer_alone_is_stuck_whatever_the_search(sea
     result = last(program, time=TimePolicy.QUIESCENT, search=search)
     assert result.verdict == "broken"
     assert [finding.kind for finding in result.found.values()] == [Kind.DEADLOCK]
+
+
+def test_a_program_that_goes_round_for_ever_is_not_verified() -> None:
+    """It has few states, and from none of them a way to an end; with a way out it is verified."""
+
+    def story(*, out: bool) -> SmallProgram:
+        async def rounds(world: SmallWorld) -> None:
+            while True:
+                await world.x.read_a()
+                if out and await choose(2):
+                    return
+
+        return SmallProgram(rounds)
+
+    *_, endless = verify(story(out=False), search="states")
+    assert (endless.verdict, endless.exhaustive, endless.endless > 0) == ("undetermined", False, True)
+    *_, ending = verify(story(out=True), search="states")
+    assert (ending.verdict, ending.endless) == ("verified", 0)
