@@ -249,8 +249,8 @@ class Locks:
         classes = _circle_of(frozenset(self.states.values()))
         if not classes:
             return
-        told = []
-        for edge in zip(classes, (*classes[1:], classes[0]), strict=True):
+        first, told = classes[0], []
+        for edge in zip(classes, (*classes[1:], first), strict=True):
             meant = {(one, edge[1]) for one in _in_hands(edge[0])}
             who = next(path.name for path, state in self.states.items() if not meant.isdisjoint(state.edges))
             told.append(f"{who} took {edge[1]} with {edge[0]} held")
@@ -258,7 +258,7 @@ class Locks:
         raise KernelBug(
             Kind.LOCK_ORDER,
             f"{what} detected: {'; '.join(told)}",
-            clause=" -> ".join((*classes, classes[0])) if len(classes) > 1 else f"{classes[0]} inside {classes[0]}",
+            clause=" -> ".join((*classes, first)) if len(classes) > 1 else f"{first} inside {first}",
         )
 
     # -- who waits for whom ----------------------------------------------------------------------------------------
