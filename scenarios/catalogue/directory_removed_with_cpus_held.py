@@ -12,15 +12,11 @@ from 4.18 on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from slabactors.actors import parallel, prepare
 from slabactors.catalogue import KnownBug, generations
+from slabactors.mm.files import slab_attr_store
 from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy
 from slabactors.scenario import Machine, scenario
-
-if TYPE_CHECKING:
-    from slabactors.mm.slub import Slub
 
 BUG = KnownBug(
     id="B40",
@@ -40,10 +36,9 @@ BUG = KnownBug(
 @scenario(title="a file of a cache is written while the cache is destroyed", cpus=2, sysfs=True, hotplug=True)
 async def directory_removed_with_cpus_held(machine: Machine) -> None:
     cpu0, cpu1 = machine.cpus
-    slub = cast("Slub", machine.allocator)
     module = prepare(kmem_cache_create(cpu0, "module", 1000))
     await parallel(
-        cpu0.task(slub.store(cpu0, module, "shrink", 1), "echo"),
+        cpu0.task(slab_attr_store(cpu0, module, "shrink", 1), "echo"),
         cpu1.task(kmem_cache_destroy(cpu1, module), "rmmod"),
     )
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from slabactors.actors import parallel, prepare
 from slabactors.catalogue import KnownBug, generations
+from slabactors.mm.files import show_slab_objects
 from slabactors.mm.slab_common import kmem_cache_create, kmem_cache_destroy
-from slabactors.mm.slub_sysfs import show_slab_objects
 from slabactors.scenario import Machine, scenario
 
 BUG = KnownBug(

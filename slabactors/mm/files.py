@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slabactors.errors import KernelBug, Kind
+from slabactors.kernel.hotplug import get_online_mems, put_online_mems
 from slabactors.mm.memcg_caches import cache_from_memcg
 from slabactors.mm.slub import Slub
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
-__all__ = ["mem_cgroup_slabinfo_read", "slab_attr_store"]
+__all__ = ["mem_cgroup_slabinfo_read", "show_slab_objects", "slab_attr_store"]
 
 
 async def slab_attr_store(cpu: Cpu, cache: KmemCache, name: str, value: str | int) -> None:
@@ -38,6 +39,27 @@ async def slab_attr_store(cpu: Cpu, cache: KmemCache, name: str, value: str | in
     if not isinstance(allocator, Slub):
         raise ValueError(f"{allocator.name} has no directories in /sys/kernel/slab; SLUB has")  # noqa: TRY004 - a knob
     await allocator.store(cpu, cache, name, value)
+
+
+async def show_slab_objects(cpu: Cpu, cache: KmemCache) -> int:
+    """Read ``partial``: how many slabs the nodes have listed; 0 when the directory is going away.  Sleeps.
+
+    Models show_slab_objects() (mm/slub.c, v3.16 and v5.4), which counts on memory to stay as it is up to 5.3.
+    """
+    dirent = cache.dirent
+    if dirent is not None and not await dirent.get_active():
+        return 0
+    holds_memory = cpu.machine.lifecycle.reading_holds_memory
+    if holds_memory:
+        await get_online_mems(cpu)
+    total = 0
+    for node in cache.nodes:
+        total += await node.nr_partial()
+    if holds_memory:
+        await put_online_mems(cpu)
+    if dirent is not None:
+        await dirent.put_active()
+    return total
 
 
 async def mem_cgroup_slabinfo_read(cpu: Cpu, memcg: MemCgroup) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
-from slabactors.kernel.hotplug import get_online_mems, hold_hotplug, put_online_mems, release_hotplug
+from slabactors.kernel.hotplug import hold_hotplug, release_hotplug
 from slabactors.kernel.sysfs import SysfsDirent, sysfs_remove
 from slabactors.mm.allocator import mergeable
 from slabactors.mm.memcg_caches import children_of
@@ -202,27 +202,6 @@ async def store(allocator: Slub, cpu: Cpu, cache: KmemCache, name: str, value: s
         await cpu.machine.slab_mutex.unlock()
     if dirent is not None:
         await dirent.put_active()
-
-
-async def show_slab_objects(cpu: Cpu, cache: KmemCache) -> int:
-    """Read ``partial``: how many slabs the nodes have listed; 0 when the directory is going away.  Sleeps.
-
-    Models show_slab_objects() (mm/slub.c, v3.16 and v5.4), which counts on memory to stay as it is up to 5.3.
-    """
-    dirent = cache.dirent
-    if dirent is not None and not await dirent.get_active():
-        return 0
-    holds_memory = cpu.machine.lifecycle.reading_holds_memory
-    if holds_memory:
-        await get_online_mems(cpu)
-    total = 0
-    for node in cache.nodes:
-        total += await node.nr_partial()
-    if holds_memory:
-        await put_online_mems(cpu)
-    if dirent is not None:
-        await dirent.put_active()
-    return total
 
 
 async def _store_one(allocator: Slub, cpu: Cpu, cache: KmemCache, name: str, value: str | int) -> None:

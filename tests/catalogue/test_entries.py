@@ -128,7 +128,7 @@ def test_a_file_may_be_an_entry(tmp_path):
     ("said", "message"),
     [
         ('found_in=("v5",), absent_from=("v5", "v3.8")', "says two things of v5"),
-        ('found_in=("v55",)', "unknown lifecycle 'v55'; did you mean 'v5'"),
+        ('found_in=("v55",)', "unknown lifecycle 'v55'; did you mean 'v5.5'"),
         ('found_in=generations("G2", "G55")', "does not import.*unknown generation 'G55'"),
     ],
 )

@@ -9,6 +9,7 @@ from slabactors.errors import Kind
 from slabactors.explore.verify import verify
 from slabactors.lifecycle import LIFECYCLES
 from slabactors.machine import Machine
+from slabactors.mm.files import show_slab_objects
 from slabactors.mm.memcontrol import MemCgroup, mem_cgroup_create, mem_cgroup_rmdir, memcg_create_kmem_cache
 from slabactors.mm.slab_common import (
     KmemCache,
@@ -19,7 +20,6 @@ from slabactors.mm.slab_common import (
     try_destroy,
 )
 from slabactors.mm.slab_page import SlabObject
-from slabactors.mm.slub_sysfs import show_slab_objects
 from slabactors.runtime.step import TimePolicy
 from slabactors.scenario import find
 from tests.support import Played, kinds, play, verified
