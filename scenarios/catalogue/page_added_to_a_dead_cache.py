@@ -28,7 +28,7 @@ BUG = KnownBug(
         "use-after-free: memcg_cache_params.* after free by alloc",
     ),
     preemptions=(1, 1),
-    found_in=generations("G0", "G8") + generations("repaired"),
+    found_in=generations("G0", "G8x") + generations("repaired"),
     absent_from=generations("G9", "G12"),
     not_applicable=dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     twelve=True,

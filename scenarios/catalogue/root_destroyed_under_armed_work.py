@@ -27,8 +27,9 @@ BUG = KnownBug(
     signatures=("freed-active-work: free of an active work item by main",),
     preemptions=(0, 0),
     found_in=generations("G0") + generations("G1", "G2"),
-    absent_from=generations("G0x") + generations("G3", "G12") + generations("repaired"),
-    not_applicable=dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
+    absent_from=generations("G0x") + generations("G3", "G8") + generations("G9", "G12") + generations("repaired"),
+    not_applicable=dict.fromkeys(generations("G8x"), "how it destroyed a root is not known")
+    | dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     twelve=True,
     fast=True,
 )

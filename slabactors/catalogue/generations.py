@@ -26,7 +26,7 @@ GENERATIONS: Final[dict[str, tuple[str, ...]]] = {
     "G6": ("v3.14",),  # 3.14: children are published and withdrawn as a whole
     "G7": ("v3.15",),  # 3.15: aliases first, and a cache is unregistered before it is shut down
     "G8": ("v3.16",),  # 3.16 to 3.18: no work, and everything under one mutex
-    "G8x": (),  # in -mm, 2014-06, withdrawn: a reference for each slab
+    "G8x": ("refcount",),  # in -mm, 2014-06, withdrawn: a reference for each slab
     "G9": ("v3.19",),  # 3.19: the css is the reference
     "G10": ("v4.0-early-id", "v4.0", "v4.4"),  # 4.0 to 4.10: deactivated at offline, destroyed when the css is freed
     # 4.11 to 5.2: deactivated by a work after a grace period

@@ -59,13 +59,17 @@ class States:
     """The guide of a `GuidedSimulation` that takes every step from every state once, depth first.
 
     Use it for one run after another until `advance` says that nothing is left.
+
+    Args:
+        orders: tell states apart before which locks were taken in other orders.
     """
 
     name = "states"
     forced = True
     reduces = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, orders: bool = True) -> None:
+        self.orders = orders
         self.stack: list[Fork] = []
         self.statistics = StateStatistics()
         self.seen: dict[bytes, int] = {}
@@ -74,7 +78,7 @@ class States:
         """From which states each was come to."""
         self._ends: set[int] = set()
         self.error: NoFingerprint | None = None
-        self._fingerprint = Fingerprint()
+        self._fingerprint = Fingerprint(orders=orders)
         self.follow(None)
 
     def follow(self, simulation: Simulation | None) -> None:
