@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 from slabactors.actors.actor import Actor, Message, Operation
@@ -249,8 +250,9 @@ class Locks:
         classes = _circle_of(frozenset(self.states.values()))
         if not classes:
             return
-        first, told = classes[0], []
-        for edge in zip(classes, (*classes[1:], first), strict=True):
+        around = [*classes, *classes[:1]]
+        told = []
+        for edge in pairwise(around):
             meant = {(one, edge[1]) for one in _in_hands(edge[0])}
             who = next(path.name for path, state in self.states.items() if not meant.isdisjoint(state.edges))
             told.append(f"{who} took {edge[1]} with {edge[0]} held")
@@ -258,7 +260,7 @@ class Locks:
         raise KernelBug(
             Kind.LOCK_ORDER,
             f"{what} detected: {'; '.join(told)}",
-            clause=" -> ".join((*classes, first)) if len(classes) > 1 else f"{first} inside {first}",
+            clause=(" -> " if len(classes) > 1 else " inside ").join(around),
         )
 
     # -- who waits for whom ----------------------------------------------------------------------------------------

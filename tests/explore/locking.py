@@ -235,7 +235,7 @@ def random_plan(source: random.Random, depth: int, works: str) -> Plan:
     for _ in range(source.choice((1, 1, 2))):
         kind = source.choices(list(KINDS), list(KINDS.values()))[0]
         if kind in NESTING:
-            name = source.choice("aabc") + source.choice(("", "", "#2"))
+            name = source.choice("ab") + source.choice(("", "", "", "#2"))
             plan.append((kind, name, random_plan(source, depth - 1, works) if depth else []))
         elif kind in ("queue", "flush", "cancel"):
             if works:

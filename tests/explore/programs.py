@@ -58,9 +58,9 @@ class Box(Actor):
     def _free(self) -> bool:
         return not self.locked
 
-    @operation(guard=_free, writes="locked", acquires=True)
+    @operation(guard=_free, writes="locked", acquires=True, nested=True)
     def lock(self) -> None:
-        """``mutex_lock(&box->lock)``."""
+        """``mutex_lock_nested(&box->lock)``: lockdep is told that one box may be locked in another."""
         self.locked = True
 
     @operation(writes="locked", releases=True)
