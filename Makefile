@@ -52,8 +52,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# A process for each CPU; what measures times runs by itself, after the others.
 unit: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal -m "not alone"
+	$(BIN)/pytest -m alone
 
 # A page that no index leads to, a link or an anchor that leads nowhere, anything loaded from the network: all are errors.
 # It is built anew each time, since Sphinx does not warn again about a page that has not changed.

@@ -24,6 +24,7 @@ def seconds(code: str) -> float:
     return min(taken)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "code", "against", "seconds_max"),
