@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from slabactors.mm.memcontrol import MemCgroup
     from slabactors.mm.slab_common import KmemCache
 
+__all__ = ["V316"]
+
 
 class V316(WithoutDestroyWork):
     """Offline shrinks every child of the group once and destroys those that are empty then, all under one mutex.

@@ -25,7 +25,7 @@ PUBLIC = {
         "kernel.cgroup", "kernel.cpu", "kernel.hotplug", "kernel.jiffies", "kernel.locking", "kernel.percpu_ref",
         "kernel.rcu", "kernel.sysfs", "kernel.workqueue",
     ],
-    "Lifecycles": ["lifecycle", "lifecycle.v5"],
+    "Lifecycles": ["lifecycle", "lifecycle.v5", "lifecycle.v3_16"],
     "Search": ["testing", "live", "report.finding", "explore.finding"],
     "Compare lifecycles": ["report.comparing", "report.plotting", "report.dead_caches"],
     "Real bugs": ["catalogue", "catalogue.verification", "catalogue.matrix"],
