@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 from slabactors.actors.actor import Actor, Message, Operation
 from slabactors.errors import KernelBug, Kind
 
-__all__ = ["AT_LARGE", "LockState", "Locks", "circle"]
+__all__ = ["AT_LARGE", "LockState", "Locks", "all_edges", "circle"]
 
 Edge = tuple[str, str]
 """Two classes of locks: the second was taken while the first was held."""
@@ -151,10 +151,11 @@ def _way_back(start: str, after: dict[str, list[str]]) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def _circle_of(states: frozenset[LockState]) -> tuple[str, ...]:
     """The circle of all that some paths did.  Searches ask this after every execution, and nearly always the same."""
-    return circle(_all_edges(states))
+    return circle(all_edges(states))
 
 
-def _all_edges(states: Iterable[LockState]) -> frozenset[Edge]:
+def all_edges(states: Iterable[LockState]) -> frozenset[Edge]:
+    """What some paths took while they held what."""
     return frozenset().union(*[state.edges for state in states])
 
 
@@ -241,7 +242,7 @@ class Locks:
 
     def edges(self) -> frozenset[Edge]:
         """What was taken while what was held, by whichever path."""
-        return _all_edges(self.states.values())
+        return all_edges(self.states.values())
 
     def judge(self) -> None:
         """Look at the order in which locks were taken in a run that is over.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from slabactors.actors.locks import Locks, LockState, all_edges, circle
 from slabactors.errors import ReplayDiverged
 from slabactors.explore.by_traces import cut_at_rest
 from slabactors.explore.dpor import Statistics
@@ -56,6 +57,10 @@ class ByStates:
         self.effort = 0.0
         self.name = "states"
         self._guide: States | None = None
+        self._taken: set[LockState] = set()
+        """What any path took while it held what, in any execution."""
+        self._spent = 0.0
+        """What it has cost to find out that the orders of locks matter."""
         self._packed: Iterator[bool] | None = self._by_tables()
 
     def progress(self) -> float:
@@ -73,8 +78,6 @@ class ByStates:
                 return next(self._packed)
             except NoTables:
                 self._packed = None
-                self.found.clear()  # whatever it was, it is found again
-                self.bounded = 0
                 self.name = "states"
                 self.states = self.transitions = 0
         return self._run_once()
@@ -123,18 +126,42 @@ class ByStates:
 
     # -- by running ------------------------------------------------------------------------------------------------
 
+    def _begin(self, *, orders: bool) -> States:
+        """From the beginning, with nothing known."""
+        self._guide = States(orders=orders)
+        self._taken.clear()
+        self.found.clear()  # whatever it was, it is found again
+        self.bounded = 0
+        self.statistics = Statistics()
+        return self._guide
+
+    def _orders_matter(self, locks: Locks) -> bool:
+        """Whether some execution may have a circle in its locks, as far as is known.
+
+        That is so when all steps together have one, and each step is taken in every state: as long as they have none
+        it does not matter which of them led to a state.
+        """
+        taken = len(self._taken)
+        self._taken.update(locks.states.values())
+        return len(self._taken) > taken and bool(circle(all_edges(self._taken)))
+
     def _run_once(self) -> bool:
         if self._guide is None:
-            self._guide = States()
             self.effort = 0.0
-            self.statistics = Statistics()
+            self._begin(orders=False)
         program, guide = self._program, self._guide
+        assert guide is not None
         execution = program.execute(guide, time=self._time, driver=GuidedSimulation)
         simulation = execution.simulation
         assert isinstance(simulation, GuidedSimulation)
         if guide.error is not None:
             raise guide.error
         self.held_back = self.held_back or simulation.held_back
+        if not guide.orders and self._orders_matter(simulation.locks):
+            program.dispose(execution)
+            self._spent = self.effort
+            self._begin(orders=True)
+            return True
         if simulation.broken:
             # A step may wake several paths that break something, each for itself.
             for one in simulation.broken:
@@ -157,5 +184,5 @@ class ByStates:
         self.statistics.executions = statistics.executions
         self.statistics.deliveries = statistics.deliveries
         self.statistics.depth = statistics.depth
-        self.effort = statistics.deliveries + FINGERPRINT_EFFORT * statistics.transitions
+        self.effort = self._spent + statistics.deliveries + FINGERPRINT_EFFORT * statistics.transitions
         return more

@@ -79,10 +79,12 @@ class Fingerprint:
     Args:
         counts: tell states apart that differ in attributes that a class lists in ``counts``, too: numbers that only
             grow with what is done again and again.
+        orders: tell states apart before which locks were taken in other orders, too.
     """
 
-    def __init__(self, *, counts: bool = True) -> None:
+    def __init__(self, *, counts: bool = True, orders: bool = True) -> None:
         self._counts = counts
+        self._orders = orders
         self._early_firings_max = 0
         """Up to how many the firings of a timer are counted: it may fire early so many times."""
         self._fields: dict[type, Callable[[Any], list[tuple[str, Any]]]] = {}
@@ -117,7 +119,7 @@ class Fingerprint:
         locks = simulation.locks
         states = [locks.states.get(path, AT_LARGE) for path in alive]
         state.append([(one.awake, one.held) for one in states])
-        if self._counts:
+        if self._orders:
             state.append(sorted(locks.edges()))
         armed = [path for path in simulation.timers if path.timer is not None]
         state += [self._value(path.timer) for path in sorted(armed, key=lambda path: path.key)]

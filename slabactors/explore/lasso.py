@@ -39,7 +39,7 @@ class _Watch:
     def __init__(self) -> None:
         self.history = History()
         self.lasso: Lasso | None = None
-        self._fingerprint = Fingerprint(counts=False)
+        self._fingerprint = Fingerprint(counts=False, orders=False)
         self._seen: dict[bytes, tuple[int, int]] = {}
         self._simulation: Simulation | None = None
 

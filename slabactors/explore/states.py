@@ -57,18 +57,22 @@ class States:
     """The guide of a `GuidedSimulation` that takes every step from every state once, depth first.
 
     Use it for one run after another until `advance` says that nothing is left.
+
+    Args:
+        orders: tell states apart before which locks were taken in other orders.
     """
 
     name = "states"
     forced = True
     reduces = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, orders: bool = True) -> None:
+        self.orders = orders
         self.stack: list[Fork] = []
         self.statistics = StateStatistics()
         self.seen: set[bytes] = set()
         self.error: NoFingerprint | None = None
-        self._fingerprint = Fingerprint()
+        self._fingerprint = Fingerprint(orders=orders)
         self.follow(None)
 
     def follow(self, simulation: Simulation | None) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from slabactors.actors import Actor, Interrupt, Locks, join, operation, start
 from slabactors.errors import Kind
+from slabactors.explore.by_states import ByStates
 from slabactors.explore.count import count
 from slabactors.explore.finding import signature
 from slabactors.explore.program import Execution
@@ -233,6 +234,13 @@ def test_two_ways_to_one_state_are_told_apart_by_what_was_locked(search: str) ->
 def test_states_that_forget_what_was_locked_lose_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: the pairs do not belong to the state."""
     monkeypatch.setattr(Locks, "edges", lambda self: frozenset())
+    *_, result = verify(FORGETFUL, search="states")
+    assert CIRCLE not in result.found
+
+
+def test_a_search_by_states_that_never_begins_again_loses_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: it does not notice that the pairs of all steps have a circle."""
+    monkeypatch.setattr(ByStates, "_orders_matter", lambda self, locks: False)
     *_, result = verify(FORGETFUL, search="states")
     assert CIRCLE not in result.found
 
