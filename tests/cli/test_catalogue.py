@@ -65,7 +65,7 @@ def test_an_entry_is_told_with_its_story(command):
     said = command("catalogue", "B10", "b16")
     assert said.code == cli.FINE
     assert said.out.startswith("B10: memcg: fix possible NULL deref")
-    assert "  found in:     v3.8, v3.10\n" in said.out
+    assert "  found in:     v6, v3.8, v3.9, v3.10, v3.11\n" in said.out
     assert "1. A task of memcg ``web`` allocated where it may not sleep" in said.out
     assert "\nB16a: " in said.out
     assert "\nB16b: " in said.out
@@ -132,7 +132,7 @@ def test_a_bug_in_a_lifecycle_that_history_does_not_know_ends_with_1(command, tm
         ("catalogue B99", ["'B99'", "B01", "slabactors catalogue"]),
         ("catalogue verify B99", ["'B99'", "B01", "slabactors catalogue"]),
         ("catalogue verify B1", ["'B1'", "B01"]),
-        ("catalogue verify B05 --lifecycle v55", ["'v55'", "did you mean 'v5'", *LIFECYCLES]),
+        ("catalogue verify B05 --lifecycle v55", ["'v55'", "did you mean 'v5.5'", *LIFECYCLES]),
         ("catalogue verify B05 --lifecycle mine.py", ["no lifecycle file mine.py", "slabactors list"]),
         ("catalogue verify nowhere.py", ["no scenario file nowhere.py", "slabactors list"]),
         ("catalogue verify B05 --jobs 0", ["from 1 to 256", "not 0", "--jobs 2"]),

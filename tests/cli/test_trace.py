@@ -35,7 +35,7 @@ def test_a_recording_is_played(command, tmp_path):
 
 def test_an_unknown_lifecycle_is_refused(command):
     """The recording is fine; the generation is not."""
-    refused(command("trace", RECORDED, "--lifecycle", "v55"), "'v55'", "did you mean 'v5'")
+    refused(command("trace", RECORDED, "--lifecycle", "v55"), "'v55'", "did you mean 'v5.5'")
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def test_a_deadlock_is_explained(command, write):
         "    a, b = Lock('a'), Lock('b')\n"
         "    await parallel(both(a, b), both(b, a))\n"
     )
-    (finding,) = command("explore", "story.py", "--runs", 50, "--save", "out", "--json").document["findings"]
+    findings = command("explore", "story.py", "--runs", 50, "--save", "out", "--json").document["findings"]
+    assert {one["kind"] for one in findings} == {"deadlock", "lock-order"}
+    finding = next(one for one in findings if one["kind"] == "deadlock")
     assert (finding["kind"], finding["preemptions"], finding["preemptions_minimum"]) == ("deadlock", 1, True)
     said = command("why", finding["file"], "--mermaid", "run.mmd")
     assert (said.code, said.err) == (cli.BUG, "")

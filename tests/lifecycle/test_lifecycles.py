@@ -127,7 +127,7 @@ def test_initialising_at_creation_removes_the_uninitialised_work_and_no_other_bu
 
 
 def test_retrying_at_once_never_lets_time_pass():
-    """With an object held, the worker is always busy: quiescent time stands still and the bound on steps is hit."""
+    """With an object held, the worker is always busy: quiescent time stands still until the bound on steps is hit."""
 
     async def story(machine: Machine) -> None:
         cpu = machine.cpus[0]
