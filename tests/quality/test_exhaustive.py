@@ -124,7 +124,7 @@ def test_the_footprints_of_the_founding_race_are_true_in_every_state(lifecycle: 
 def test_a_footprint_that_lies_in_few_states_is_caught_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reference count that is said to commute also when the last one goes."""
     put = operation_of(MemCgroup.put)
-    monkeypatch.setattr(put, "narrow", (CountsDown("references", lambda memcg: 99, lambda memcg: 1),))
+    monkeypatch.setattr(put, "narrow", (CountsDown("references", lambda memcg, *_: 99, lambda memcg, *_: 1),))
     with pytest.raises(FootprintError, match="put"):
         footprints_in_all_states(RACE, "repaired")
 
