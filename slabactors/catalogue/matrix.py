@@ -24,6 +24,9 @@ LEGEND: Final = (
     "!  history says something else",
 )
 
+HEADING_MAX: Final = 72
+"""Names of lifecycles that take more characters than this side by side are written upright."""
+
 
 @dataclass
 class Matrix:
@@ -158,12 +161,26 @@ def mark(cell: Cell | None) -> str:
 
 
 def rows(matrix: Matrix) -> Iterator[str]:
-    """The matrix as lines: a row for each entry, a column for each lifecycle."""
+    """The matrix as lines: a row for each entry, a column for each lifecycle.
+
+    The names of many lifecycles stand upright, read from the top down.
+    """
     width = max(len(entry.bug.id) for entry in matrix.entries)
-    yield " " * width + "  " + "  ".join(matrix.lifecycles)
+    beside = "  ".join(matrix.lifecycles)
+    upright = len(beside) > HEADING_MAX
+    if upright:
+        height = max(len(name) for name in matrix.lifecycles)
+        for line in zip(*[name.rjust(height) for name in matrix.lifecycles], strict=True):
+            yield (" " * width + "  " + "  ".join(line)).rstrip()
+    else:
+        yield " " * width + "  " + beside
     for entry in matrix.entries:
-        marks = [mark(matrix.cells.get((entry.bug.id, name))).ljust(len(name)) for name in matrix.lifecycles]
-        yield f"{entry.bug.id:{width}}  {'  '.join(marks)}  {entry.bug.title}".rstrip()
+        marks = [
+            mark(matrix.cells.get((entry.bug.id, name))).ljust(1 if upright else len(name))
+            for name in matrix.lifecycles
+        ]
+        columns = "".join(one.ljust(3) for one in marks) if upright else "  ".join(marks) + "  "
+        yield f"{entry.bug.id:{width}}  {columns}{entry.bug.title}".rstrip()
 
 
 def markdown(matrix: Matrix) -> Iterator[str]:

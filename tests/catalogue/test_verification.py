@@ -206,3 +206,16 @@ def test_a_difference_outweighs_a_bug_and_that_what_is_undetermined(cells, verdi
     for lifecycle, expected, came in cells:
         matrix.cells["B05", lifecycle] = Cell("B05", lifecycle, expected, came)
     assert matrix.verdict == verdict
+
+
+def test_the_names_of_many_lifecycles_stand_upright():
+    """A row is then as wide as its marks, whatever the lifecycles are called."""
+    entry = all_entries()[0]
+    few, many = (list(rows(Matrix([entry], names))) for names in (["v3.8", "v5"], shipped_generations()))
+    assert few[0].split() == ["v3.8", "v5"]
+    *heading, row = many
+    columns = [len(entry.bug.id) + 2 + 3 * number for number in range(len(shipped_generations()))]
+    read = ["".join(line[column : column + 1] for line in heading).strip() for column in columns]
+    assert read == shipped_generations()
+    assert row.split()[0] == entry.bug.id
+    assert [row[column] for column in columns] == ["?"] * len(columns)
