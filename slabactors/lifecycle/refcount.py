@@ -73,14 +73,16 @@ class Refcount(V316):
         params = _counted(cache)
         await params.destroy.init(self.work_func(params))
 
-    async def bind_pages(self, cpu: Cpu, cache: KmemCache, order: int) -> None:
-        """A slab holds its cache."""
-        await super().bind_pages(cpu, cache, order)
+    async def charge_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup, order: int) -> bool:
+        """A slab holds its cache, from before it has pages."""
+        if not await super().charge_slab(cpu, cache, memcg, order):
+            return False
         await _counted(cache).get()
+        return True
 
-    async def release_pages(self, cpu: Cpu, cache: KmemCache, order: int) -> None:
+    async def uncharge_slab(self, cpu: Cpu, cache: KmemCache, memcg: MemCgroup, order: int) -> None:
         """The last slab of a dead child has it destroyed, once everybody has let go of it."""
-        await super().release_pages(cpu, cache, order)
+        await super().uncharge_slab(cpu, cache, memcg, order)
         params = _counted(cache)
         if await params.put():
             # Window: nobody but us may decide; the caller goes on in the cache until its section ends.
