@@ -146,6 +146,11 @@ def print_comparison(comparison: Comparison, files: dict[tuple[str, str], Path])
     say("dead caches pin.  Those, works and messages are of the runs that came to rest, and of them the median.")
     settings = "".join(f" --set {shlex.quote(f'{name}={value}')}" for name, value in program.settings.items())
     for one in lifecycles:
+        if one.cut:
+            left = f"the figures are of the {len(one.whole)} that came to rest" if one.whole else "no run came to rest"
+            say()
+            say(f"{one.name}: {one.cut} of {counted(len(one.runs), 'run')} cut short by a bug; {left}.")
+    for one in lifecycles:
         for bug in one.bugs:
             say()
             say(f"{one.name}: {bug.signature}")

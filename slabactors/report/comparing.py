@@ -167,6 +167,11 @@ class Compared:
         return sum(run.ending is Ending.BOUND for run in self.runs)
 
     @property
+    def cut(self) -> int:
+        """How many runs a bug ended before their machine came to rest."""
+        return sum(run.dead.broke is not None for run in self.runs)
+
+    @property
     def bugs(self) -> list[Bug]:
         """The distinct bugs, the most frequent first."""
         found: dict[str, Bug] = {}
@@ -266,6 +271,7 @@ class Compared:
             "runs": len(self.runs),
             "broken": self.broken,
             "bounded": self.bounded,
+            "cut_short": self.cut,
             "at_rest": len(self.whole),
             "findings": [
                 {"signature": bug.signature, "kind": bug.kind.value, "message": bug.message, "count": bug.count}

@@ -135,7 +135,7 @@ def plot(comparison: Comparison, suffix: str) -> bytes:
 def drawn_digest(comparison: Comparison) -> str:
     """A digest of all that a picture shows: the same for the same figures, whatever release of Matplotlib drew them."""
     shown = [
-        [one.name, one.dead, one.never, one.pages_left, one.pages_most, len(one.whole), one.curve()]
+        [one.name, one.dead, one.never, one.pages_left, one.pages_most, len(one.whole), one.cut, one.curve()]
         + [one.within(quantile) for quantile in QUANTILES if one.dead]
         for one in comparison.lifecycles
     ]
@@ -187,10 +187,12 @@ def _about(comparison: Comparison, wide: float) -> list[str]:
     seeds = f"seed {last}" if comparison.runs == 1 else f"seeds {comparison.seed} to {last}"
     band = "" if comparison.runs == 1 else " (line: their median; band: eight of ten)"
     unfinished = "" if comparison.finished else ", interrupted"
+    cut = any(len(one.whole) < len(one.runs) for one in comparison.lifecycles)
+    left_out = " Runs that were cut short are counted and left out." if cut else ""
     return wrap(
         "A slab cache of a memory cgroup dies when the cgroup's directory is removed. One that is never destroyed "
         "after that is a zombie: its pages stay. "
-        f"{counted(comparison.runs, 'run')} of each lifecycle{band}, {seeds}{settings}{unfinished}.",
+        f"{counted(comparison.runs, 'run')} of each lifecycle{band}, {seeds}{settings}{unfinished}.{left_out}",
         int(LETTERS_PER_INCH * (wide - 0.8)),
     )
 
@@ -219,9 +221,10 @@ def _pages(axes: Axes, one: Compared, end: float, unit: int, most: int) -> None:
     elif not one.dead:
         said = "no cache dies"
     axes.text(0.03, 0.98, said, transform=axes.transAxes, va="top", size=8, color=colour)
-    cut = len(one.runs) - len(one.whole)
-    if cut:
-        axes.text(0.03, 0.82, f"{counted(cut, 'run')} cut short", transform=axes.transAxes, va="top", size=7, color=INK)
+    lines = [f"{counted(one.cut, 'run')} cut short by a bug"] if one.cut else []
+    lines += [f"{counted(one.bounded, 'run')} hit the bound"] if one.bounded else []
+    for number, line in enumerate(lines):
+        axes.text(0.03, 0.82 - 0.15 * number, line, transform=axes.transAxes, va="top", size=7, color=INK)
     curve = one.curve()
     if not curve:
         return

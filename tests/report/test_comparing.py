@@ -181,18 +181,34 @@ def test_one_that_was_interrupted_without_a_bug_is_undetermined():
 
 @pytest.fixture(scope="module")
 def hour() -> dict[str, Compared]:
-    """An hour of containers under every generation."""
-    return compared(find(STORY), runs=1)
+    """An hour of containers under every generation, with two seeds."""
+    return compared(find(STORY), runs=2)
 
 
-ZOMBIES = {"pre-patch", "verify-dead", "v3.8", "v3.10", "v3.14", "v3.16", "v3.19"}
+POSTED = {"pre-patch", "verify-dead"}
+RELEASED = {"v3.8", "v3.9", "v3.10", "v3.11", "v3.14", "v3.15", "v3.16", "v3.19"}
+SHARED = {"v5.9", "v5.19", "v6.0-rc4", "v6.0", "v6.6"}
+"""Generations in which no group has caches of its own, so that none dies."""
 
 
 def test_zombies_are_there_before_the_patch_and_from_what_was_merged_up_to_3_19(hour):
-    assert {name for name, one in hour.items() if one.pages_left} == ZOMBIES
-    assert {name for name, one in hour.items() if one.never} == ZOMBIES
-    assert all(one.dead == 60 for name, one in hour.items() if name != "v5.9")
-    assert (hour["v5.9"].dead, hour["v5.9"].pages_most) == (0, 0)
+    assert {name for name, one in hour.items() if one.pages_left} == POSTED | RELEASED
+    assert {name for name, one in hour.items() if one.never} == POSTED | RELEASED
+    assert {name for name, one in hour.items() if not one.dead} == SHARED
+    assert all(one.dead == 60 * len(one.whole) for name, one in hour.items() if name not in SHARED)
+    assert all(hour[name].pages_most == 0 for name in SHARED)
+
+
+def test_one_run_of_the_hour_ends_when_a_counter_is_set_to_zero_behind_pages(hour):
+    """Generations up to v5 publish a child before its counter is set up.  With seed 0 somebody binds pages in between
+    under verify-dead, and that is a bug at once: what would have become of the caches, it does not say.
+    """
+    assert {name: one.cut for name, one in hour.items() if one.cut} == {"verify-dead": 1}
+    broken, whole = hour["verify-dead"].runs
+    assert broken.dead.broke == "accounting: nr_pages initialised with pages bound by kworker"
+    assert broken.dead.ended < 3_600 * HZ
+    assert hour["verify-dead"].whole == [whole]
+    assert all(len(one.whole) == 2 for name, one in hour.items() if name != "verify-dead")
 
 
 def test_caches_wait_for_the_retry_under_the_patch_and_for_their_whole_group_from_4_0_to_5_2(hour):
