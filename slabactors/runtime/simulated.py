@@ -292,8 +292,10 @@ class Simulation:
                 if at_rest is not None:
                     at_rest()
             elif at_bound is not None and len(self.record) >= self.steps_max:
-                self._current = None
+                # What it finds is nobody's step; if it finds nothing, who was going on is told.
+                going, self._current = self._current, None
                 at_bound()
+                self._current = going
             ending = Ending.DONE if finished else Ending.BOUND
         except KernelBug as found:
             bug = found
