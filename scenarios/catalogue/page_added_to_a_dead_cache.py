@@ -32,7 +32,6 @@ BUG = KnownBug(
     absent_from=generations("G9", "G12"),
     not_applicable=dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     twelve=True,
-    fast=True,
 )
 
 

@@ -31,7 +31,6 @@ BUG = KnownBug(
     not_applicable=dict.fromkeys(generations("G8x"), "how it destroyed a root is not known")
     | dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     twelve=True,
-    fast=True,
 )
 
 

@@ -30,7 +30,6 @@ BUG = KnownBug(
     absent_from=generations("G8", "G12") + generations("repaired"),
     not_applicable=dict.fromkeys(generations("G13"), "no memcg has caches of its own"),
     twelve=True,
-    fast=True,
 )
 
 
